@@ -1,0 +1,72 @@
+# One word for each task. `make help` lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status test test-dataplane lint types fmt bench lock clean
+
+help: ## list the tasks
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
+
+# What running needs: the control plane and the data plane, pinned and hashed.
+$(VENV)/run.stamp: requirements/control.txt requirements/dataplane.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit("WeftKit needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "make: no venv module: on Debian, apt-get install python3-venv"; exit 1; }
+	@echo "installing the pinned requirements into $(VENV) ..."
+	@$(PIP) install -q --require-hashes -r requirements/control.txt -r requirements/dataplane.txt
+	@touch $@
+
+# What developing needs on top.
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
+	@$(PIP) install -q --require-hashes -r requirements/dev.txt
+	@touch $@
+
+up: $(VENV)/run.stamp ## start everything and print the connection strings
+	@$(BIN)/python -m deploy.local up
+
+down: ## stop everything; data stays
+	@test -x $(BIN)/python && $(BIN)/python -m deploy.local down || echo "not installed, so nothing runs"
+
+status: ## say what runs
+	@$(BIN)/python -m deploy.local status
+
+test: $(VENV)/dev.stamp test-dataplane ## every test, against real servers
+	DJANGO_SETTINGS_MODULE=weftkit_site.settings.test $(BIN)/python -m pytest -q
+
+# The data plane alone, as on a host that has no Django at all.
+.venv-dataplane/stamp: requirements/dataplane.txt requirements/dev.txt
+	@test -x .venv-dataplane/bin/python || $(PYTHON) -m venv .venv-dataplane
+	@.venv-dataplane/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/dataplane.txt
+	@$(PYTHON) requirements/pinned.py pytest pytest-asyncio hypothesis httpx 'psycopg[binary]' > .venv-dataplane/test-tools.txt
+	@.venv-dataplane/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r .venv-dataplane/test-tools.txt
+	@touch $@
+
+test-dataplane: .venv-dataplane/stamp ## engines and data plane without Django installed
+	.venv-dataplane/bin/python -m pytest -q tests/engines tests/dataplane tests/host
+
+lint: $(VENV)/dev.stamp ## format, likely bugs, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/dev.stamp ## mypy, strict on engines and dataplane
+	$(BIN)/mypy
+
+fmt: $(VENV)/dev.stamp ## put the format right
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.stamp ## ratios against direct connections, measured in one run
+	$(BIN)/python -m tests.benchmarks
+
+lock: $(VENV)/dev.stamp ## compile requirements/*.in again (needs uv)
+	for name in control dataplane dev; do \
+	  uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --custom-compile-command "make lock" requirements/$$name.in -o requirements/$$name.txt || exit 1; \
+	done
+
+clean: ## remove caches, never data
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,85 @@
+"""The tables and channels in which the two planes meet; nothing else is shared between them.
+
+The control plane writes `publish.record` and reads the rest; the data plane and the instance hosts
+do the opposite. Every write is followed by a NOTIFY in the same transaction, so that listeners
+hear of it only once it is durable. The DDL is run by a migration of `tenants/publish` and by the
+data plane's own tests.
+"""
+
+from __future__ import annotations
+
+SCHEMA = "publish"
+
+# Payload of each NOTIFY: the instance's id. A listener then reads the row; a lost notification is
+# made good by the periodic comparison of versions.
+RECORD_CHANNEL = "weftkit_record"
+OBSERVED_CHANNEL = "weftkit_observed"
+INTAKE_CHANNEL = "weftkit_intake"
+
+# The database role of data planes and instance hosts: it can do what `GRANTS` says, nothing more.
+DATAPLANE_ROLE = "weftkit_dataplane"
+
+DDL: tuple[str, ...] = (
+    "CREATE SCHEMA IF NOT EXISTS publish",
+    # One row an instance; `body` is `records.InstanceRecord` as JSON.
+    """
+    CREATE TABLE IF NOT EXISTS publish.record (
+        instance_id uuid PRIMARY KEY,
+        version bigint NOT NULL,
+        body jsonb NOT NULL,
+        published_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    # What the instance host made true: `generation` says up to which request.
+    """
+    CREATE TABLE IF NOT EXISTS publish.observed (
+        instance_id uuid PRIMARY KEY,
+        host text NOT NULL,
+        generation bigint NOT NULL,
+        state text NOT NULL CHECK (state IN ('starting', 'running', 'stopped', 'absent', 'failed')),
+        detail text NOT NULL DEFAULT '',
+        storage_bytes bigint NOT NULL DEFAULT 0,
+        memory_bytes bigint NOT NULL DEFAULT 0,
+        observed_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    # Usage deltas. The key is claimed by the same statement that stores the record.
+    """
+    CREATE TABLE IF NOT EXISTS publish.usage_intake (
+        idempotency_key text PRIMARY KEY,
+        instance_id uuid NOT NULL,
+        source text NOT NULL,
+        started_at timestamptz NOT NULL,
+        stopped_at timestamptz NOT NULL,
+        read_units bigint NOT NULL DEFAULT 0,
+        write_units bigint NOT NULL DEFAULT 0,
+        query_units bigint NOT NULL DEFAULT 0,
+        unlimited_units bigint NOT NULL DEFAULT 0,
+        refused_units bigint NOT NULL DEFAULT 0,
+        bytes_in bigint NOT NULL DEFAULT 0,
+        bytes_out bigint NOT NULL DEFAULT 0,
+        received_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS publish.audit_intake (
+        event_id uuid PRIMARY KEY,
+        body jsonb NOT NULL,
+        received_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS publish.key_seen (
+        key_id text PRIMARY KEY,
+        last_used_at timestamptz NOT NULL
+    )
+    """,
+)
+
+GRANTS: tuple[str, ...] = (
+    f"GRANT USAGE ON SCHEMA publish TO {DATAPLANE_ROLE}",
+    f"GRANT SELECT ON publish.record TO {DATAPLANE_ROLE}",
+    f"GRANT SELECT, INSERT, UPDATE, DELETE ON publish.observed TO {DATAPLANE_ROLE}",
+    f"GRANT SELECT, INSERT ON publish.usage_intake, publish.audit_intake TO {DATAPLANE_ROLE}",
+    f"GRANT SELECT, INSERT, UPDATE ON publish.key_seen TO {DATAPLANE_ROLE}",
+)

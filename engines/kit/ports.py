@@ -1,0 +1,322 @@
+"""What an engine is given: typed Protocols that `dataplane` implements and engines call.
+
+Engines hold no sockets. A TCP engine's `open_session` gets the client's `ClientChannel` and
+`SessionPorts`, signs the client in, and returns a `Relay`, a pure object that the splice feeds with
+bytes from both sides. Everything here is either `async` (login, slow paths) or synchronous and
+free of I/O (the hot path).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol
+
+from engines.kit.errors import RequestError
+from engines.kit.records import Credential, InstanceRecord
+
+
+class RequestClass(IntEnum):
+    """What a request costs units of. `UNLIMITED` is counted and never refused."""
+
+    UNLIMITED = 0
+    READ = 1
+    WRITE = 2
+    QUERY = 3
+
+
+class Wait(Enum):
+    """The answer "not known yet": units must be fetched before the request may go on."""
+
+    FOR_UNITS = "for_units"
+
+
+class Clock(Protocol):
+    """The only time an engine knows."""
+
+    def now(self) -> float:
+        """Return seconds since 1970 (UTC)."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        ...
+
+
+class Channel(Protocol):
+    """A byte stream before it is spliced: the client's, or the instance server's."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes, at least one; b"" at the end of the stream."""
+        ...
+
+    async def read_exactly(self, size: int) -> bytes:
+        """Return exactly `size` bytes; raises EOFError if the stream ends before."""
+        ...
+
+    def unread(self, data: bytes) -> None:
+        """Put `data` back in front of what the next read returns."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Queue `data`."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the peer takes more."""
+        ...
+
+    def close(self) -> None:
+        """Flush what is queued, then close."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What the TLS handshake of a client said."""
+
+    server_name: str = ""  # SNI, lower case; "" if none
+    common_name: str = ""  # of a verified client certificate; "" if none
+    server_certificate: bytes = b""  # DER, for channel binding
+
+
+class ClientChannel(Channel, Protocol):
+    """The client's connection."""
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address:
+        """The client's address as the listener saw it."""
+        ...
+
+    @property
+    def tls(self) -> Tls | None:
+        """The handshake's facts, or None on a plain connection."""
+        ...
+
+    @property
+    def connection_id(self) -> str:
+        """The request id of this connection in logs and messages."""
+        ...
+
+
+class Gate(Protocol):
+    """Admission and meter of one signed-in connection. Synchronous: the hot path calls `admit`."""
+
+    def admit(
+        self, request_class: RequestClass, units: int = 1, *, grows: bool = False
+    ) -> RequestError | Wait | None:
+        """Take `units` of `request_class`.
+
+        None: admitted and counted. `Wait`: call `wait` and then `admit` again. A `RequestError`
+        (RATE, QUOTA if `grows`, SUSPENDED) is the refusal to answer with.
+        """
+        ...
+
+    async def wait(self, request_class: RequestClass, units: int = 1) -> None:
+        """Fetch units from the other workers' common window; returns whether or not it got them."""
+        ...
+
+    def refund(self, request_class: RequestClass, units: int = 1) -> None:
+        """Give back units of a request that was admitted and then was not performed."""
+        ...
+
+    @property
+    def statement_timeout_ms(self) -> int:
+        """The plan's statement timeout; 0 for none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a client said about the instance that it wants; empty strings where it said nothing.
+
+    `server_name` is a TLS SNI whose first label may be a handle; `instance` comes from the protocol
+    (PostgreSQL `options`, `user.instance`); `database` counts only where nothing else names one.
+    """
+
+    username: str = ""
+    server_name: str = ""
+    instance: str = ""
+    database: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Whom a client claims to be. For unknown names `credential` is a mock that never verifies.
+
+    The engine runs its protocol's sign-in against `credential` in every case, so that neither
+    messages nor timing tell whether the name exists.
+    """
+
+    record: InstanceRecord | None
+    credential: Credential
+    is_mock: bool
+
+
+class Directory(Protocol):
+    """Finds instances and checks secrets, over the published records."""
+
+    def find(self, engine: str, hints: Hints) -> Candidate:
+        """Return the candidate; all present hints must agree, else it is a mock."""
+        ...
+
+    def find_by_secret(self, engine: str, hints: Hints, password: str) -> Candidate:
+        """Return the candidate for a client that sent a password and no user name."""
+        ...
+
+    def verify_password(self, candidate: Candidate, password: str) -> bool:
+        """Say whether `password` proves the candidate (password or jwt); never for a mock."""
+        ...
+
+
+@dataclass(slots=True)
+class Grant:
+    """A signed-in connection: its instance, its credential, its gate."""
+
+    candidate: Candidate
+    gate: Gate
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def record(self) -> InstanceRecord:
+        """The record at sign-in. What may change later is asked of the gate."""
+        assert self.candidate.record is not None
+        return self.candidate.record
+
+    @property
+    def credential(self) -> Credential:
+        """The credential that was proven."""
+        return self.candidate.credential
+
+
+class Relay(Protocol):
+    """A signed-in TCP session between client and instance server: pure, synchronous.
+
+    The splice calls `from_client` and `from_server` with whatever bytes arrive, and writes what
+    they return. Bytes are forwarded as they came wherever nothing has to change.
+    """
+
+    def from_client(self, data: bytes) -> None:
+        """Take bytes of the client; fill `to_server` and `to_client`; may set `waiting`."""
+        ...
+
+    def from_server(self, data: bytes) -> None:
+        """Take bytes of the server; fill `to_client` (and `to_server`)."""
+        ...
+
+    to_server: list[bytes]
+    to_client: list[bytes]
+    # Set by `from_client` when the gate said `Wait`: (class, units). The splice pauses reading,
+    # awaits `gate.wait`, then calls `from_client(b"")`, which goes on where it stopped.
+    waiting: tuple[RequestClass, int] | None
+    # True when no request is under way: a draining or revoking server may close here unseen.
+    is_idle: bool
+
+    def goodbye(self, error: RequestError) -> bytes:
+        """Return the protocol's farewell for a session that is ended from outside."""
+        ...
+
+    def closed(self) -> None:
+        """The connection ended: refund what was admitted and never performed."""
+        ...
+
+
+class SessionPorts(Protocol):
+    """All that a TCP engine's `open_session` may call."""
+
+    @property
+    def directory(self) -> Directory:
+        """Where instances and credentials are found."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    def admit_login(self, candidate: Candidate, client: ClientChannel) -> Grant:
+        """Turn a proven candidate into a grant; call only after the proof.
+
+        Raises RequestError: EXPIRED, ADDRESS, SUSPENDED, CONNECTIONS, SHUTDOWN.
+        """
+        ...
+
+    def login_failed(self, candidate: Candidate, client: ClientChannel, reason: str) -> None:
+        """Report a failed sign-in to metrics, log and audit."""
+        ...
+
+    async def connect(self, record: InstanceRecord) -> Channel:
+        """Open a connection to the instance's own server, waking it if it sleeps.
+
+        Raises RequestError(BACKEND) if it cannot be reached in time.
+        """
+        ...
+
+    def service_secret(self, instance_id: str) -> str:
+        """Return the secret that our own users of the instance's server sign in with."""
+        ...
+
+    def token_issue(self, grant: Grant, payload: bytes) -> int:
+        """Return a random 64-bit id that carries this worker's number and stands for `payload`.
+
+        It lives as long as the grant's connection (PostgreSQL's cancel keys).
+        """
+        ...
+
+    async def token_redeem(
+        self, token: int, client: ClientChannel
+    ) -> tuple[InstanceRecord, bytes] | None:
+        """Find the owner of `token`, here or at the worker that issued it.
+
+        Returns the owner's instance and payload; None if there is no owner, or if the client's
+        address is not allowed at that instance.
+        """
+        ...
+
+
+class Store(Protocol):
+    """Statements of one instance of a schema engine; one round trip each."""
+
+    async def fetch(self, text: str, *params: object) -> list[tuple[object, ...]]:
+        """Run one statement and return its rows. Raises RequestError by SQLSTATE."""
+        ...
+
+    async def execute(self, text: str, *params: object) -> int:
+        """Run one statement and return the number of rows it touched."""
+        ...
+
+
+class Blobs(Protocol):
+    """Object storage of one instance."""
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Store `data` durably before returning."""
+        ...
+
+    async def get(self, key: str) -> bytes:
+        """Return the object; raises RequestError(NOT_FOUND)."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete the object; it may be absent."""
+        ...
+
+
+class Audit(Protocol):
+    """Where an engine reports what an auditor must be able to find."""
+
+    def emit(
+        self,
+        action: str,
+        *,
+        record: InstanceRecord,
+        initiator: str,
+        address: str,
+        outcome: str,
+        reason_code: int,
+        target: str = "",
+        is_data_event: bool = False,
+    ) -> None:
+        """Queue one event; never blocks, never raises."""
+        ...

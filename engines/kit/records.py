@@ -1,0 +1,153 @@
+"""The published record of an instance: all that the data plane knows about it.
+
+Written by the control plane (`tenants/publish`) as JSON into `publish.record`, read by
+`dataplane/routing` and `dataplane/host`. Frozen: a change is a new record with a higher version.
+Times are seconds since 1970 (UTC). Unknown JSON keys are ignored, so that the control plane can be
+upgraded first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+
+class Role(StrEnum):
+    """What a credential may do inside its instance; each includes the one before."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class Status(StrEnum):
+    """An instance as clients see it; only `active` accepts work."""
+
+    PROVISIONING = "provisioning"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    QUARANTINED = "quarantined"
+    FAILED = "failed"
+
+
+class Desired(StrEnum):
+    """What the instance host shall make true of the instance's own server process."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Scram:
+    """A SCRAM-SHA-256 verifier (RFC 5803); both live secrets of a credential share one salt."""
+
+    salt: str  # base64
+    iterations: int
+    stored_key: str  # base64
+    server_key: str  # base64
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One live secret of a credential: never the secret itself."""
+
+    pepper_id: int
+    digest: str  # hex, HMAC-SHA256(pepper, secret)
+    scram: Scram
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A user name with a role in one instance. `key_id` is unique everywhere."""
+
+    key_id: str
+    username: str  # `wk_<key_id>`, or the name given in weftkit.toml
+    role: Role
+    secrets: tuple[Secret, ...]
+    enabled: bool = True
+    expires_at: float | None = None
+    cidrs: tuple[str, ...] = ()  # empty: every address
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A plan's bounds; None means unmetered. Units are per second and per request class."""
+
+    read: int | None = None
+    write: int | None = None
+    query: int | None = None
+    storage_bytes: int | None = None
+    connections: int = 100
+    memory_bytes: int = 64 * 1024 * 1024
+    statement_timeout_ms: int = 0  # 0: none
+    eviction_policy: str = "noeviction"  # inmemory: noeviction | lru | lfu
+    fsync: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """One instance at one version."""
+
+    instance_id: str  # UUID, canonical text
+    handle: str  # [a-z0-9-]{3,40}, unique everywhere: SNI label, routing name
+    tenant_id: str
+    tenant: str  # the tenant's handle
+    engine: str
+    status: Status
+    plan: str
+    limits: Limits
+    credentials: tuple[Credential, ...]
+    version: int
+    auth_method: str = "password"  # password | jwt | mtls
+    is_default: bool = False  # answers plain user names that name no instance
+    allowlist: tuple[str, ...] = ()  # CIDRs; empty: every address
+    host: str = "local"  # the instance host that runs its server
+    desired: Desired = Desired.RUNNING
+    generation: int = 1  # raised whenever the host has something to do
+    audit_data_events: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that `from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> InstanceRecord:
+        """Read a published JSON object.
+
+        Raises KeyError, TypeError or ValueError where it is not one.
+        """
+        known = {f.name for f in fields(cls)}
+        values = {name: value for name, value in body.items() if name in known}
+        values["status"] = Status(values["status"])
+        values["desired"] = Desired(values.get("desired", Desired.RUNNING))
+        limits = values["limits"]
+        values["limits"] = Limits(
+            **{f.name: limits[f.name] for f in fields(Limits) if f.name in limits}
+        )
+        values["credentials"] = tuple(_credential(item) for item in values["credentials"])
+        values["allowlist"] = tuple(values.get("allowlist", ()))
+        return cls(**values)
+
+
+def _credential(body: Mapping[str, Any]) -> Credential:
+    return Credential(
+        key_id=body["key_id"],
+        username=body["username"],
+        role=Role(body["role"]),
+        enabled=body.get("enabled", True),
+        expires_at=body.get("expires_at"),
+        cidrs=tuple(body.get("cidrs", ())),
+        secrets=tuple(
+            Secret(
+                pepper_id=secret["pepper_id"],
+                digest=secret["digest"],
+                scram=Scram(**secret["scram"]),
+                expires_at=secret.get("expires_at"),
+            )
+            for secret in body["secrets"]
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Everything that tests: mirrors the code, plus `clients`, `conformance`, `tidy`, `benchmarks`."""

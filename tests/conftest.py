@@ -1,0 +1,31 @@
+"""Fixtures that every test may use: throw-away servers. Imports nothing of Django."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import PostgresServer, RedisServer, run_postgres, run_redis, temporary_home
+
+
+@pytest.fixture(scope="session")
+def servers_home() -> Iterator[Path]:
+    """A directory for the throw-away servers of this run."""
+    with temporary_home() as root:
+        yield root
+
+
+@pytest.fixture(scope="session")
+def postgres(servers_home: Path) -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole run; make a database of your own in it."""
+    with run_postgres(servers_home) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis(servers_home: Path) -> Iterator[RedisServer]:
+    """One redis-server for the whole run; use a database number or flush what you made."""
+    with run_redis(servers_home) as server:
+        yield server
