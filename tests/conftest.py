@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import PostgresServer, RedisServer, run_postgres, run_redis, temporary_home
+from tests.stack import Stack, run_stack
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,10 @@ def redis(servers_home: Path) -> Iterator[RedisServer]:
     """One redis-server for the whole run; use a database number or flush what you made."""
     with run_redis(servers_home) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The embedded default, started once for the run."""
+    with run_stack(WEFTKIT_WORKERS="2") as running:
+        yield running

