@@ -1,0 +1,23 @@
+"""IdempotencyKey: the answer to a request that creates, kept so that a repetition gets it again."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from tenants.accounts.models import Tenant
+from tenants.core.models import BaseModel
+
+
+class IdempotencyKey(BaseModel):
+    """Claimed in the transaction of the change itself. Secrets in the answer are not kept."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=128)
+    fingerprint = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(default=0)
+    body = models.JSONField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "key"], name="idempotency_key_is_unique")
+        ]

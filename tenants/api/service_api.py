@@ -1,0 +1,78 @@
+"""The base of every endpoint: who asks, in which tenant, may they; then one service or selector.
+
+What is not the caller's does not exist for it (404); what its role lacks is refused (403).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db.models import QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer, Serializer
+from rest_framework.views import APIView
+
+from tenants.accounts.actors import Actor
+from tenants.accounts.models import MemberRole, User
+from tenants.accounts.selectors import membership_find
+from tenants.core.errors import NotFoundError
+from tenants.core.pagination import NewestFirst
+from tenants.iam.models import ApiKey
+
+
+class ServiceApi(APIView):
+    """An endpoint that needs no tenant."""
+
+    pagination_class = NewestFirst
+    # No OPTIONS: the OpenAPI document says it all.
+    http_method_names = ["get", "head", "post", "patch", "delete"]
+
+    def validated(self, form: type[Serializer[Any]]) -> dict[str, Any]:
+        """Return the body as `form` reads it."""
+        return _read(form, self.request.data)
+
+    def query(self, form: type[Serializer[Any]]) -> dict[str, Any]:
+        """Return the query parameters as `form` reads them."""
+        return _read(form, self.request.query_params)
+
+    def page(self, rows: QuerySet[Any], output: type[BaseSerializer[Any]]) -> Response:
+        """Return one page of `rows`."""
+        paginator = self.pagination_class()
+        page = paginator.paginate_queryset(rows, self.request, view=self)
+        return paginator.get_paginated_response(output(page, many=True).data)
+
+
+class TenantApi(ServiceApi):
+    """An endpoint below `/tenants/<tenant>/`. `actions` says what each method demands of a role."""
+
+    actions: Mapping[str, str]
+    actor: Actor
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self.actor = actor_of(request, kwargs["tenant"])
+        # HEAD is answered by GET's method, so it demands the same. A method that a view has and
+        # its table lacks fails loudly; one that the view lacks is DRF's 405.
+        method = "GET" if request.method == "HEAD" else str(request.method)
+        if method.lower() in self.http_method_names and hasattr(self, method.lower()):
+            self.actor.demand(self.actions[method])
+
+
+def actor_of(request: Request, tenant: str) -> Actor:
+    """Return who asks, in the tenant of this handle; NotFoundError if nobody there."""
+    if isinstance(request.auth, ApiKey):
+        if request.auth.tenant.handle != tenant:
+            raise NotFoundError("there is no such tenant")
+        role = MemberRole(request.auth.role)
+        return Actor(request.auth.tenant, role, f"key:{request.auth.key_id}")
+    assert isinstance(request.user, User)
+    membership = membership_find(user=request.user, tenant=tenant)
+    return Actor(membership.tenant, MemberRole(membership.role), f"user:{request.user.email}")
+
+
+def _read(form: type[Serializer[Any]], data: Any) -> dict[str, Any]:
+    reader = form(data=data)
+    reader.is_valid(raise_exception=True)
+    return dict(reader.validated_data)

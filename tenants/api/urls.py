@@ -1,0 +1,59 @@
+"""The addresses of the REST admin API v1, and of its OpenAPI document and pages."""
+
+from django.urls import path
+from django.views import View
+from drf_spectacular.views import SpectacularAPIView
+
+from tenants.accounts import apis as accounts
+from tenants.api.docs import DocsView
+from tenants.iam import apis as iam
+from tenants.instances import apis as instances
+from tenants.instances import credential_apis as credentials
+from tenants.operations import apis as operations
+from tenants.usage import apis as usage
+
+app_name = "api"
+
+TENANT = "tenants/<str:tenant>"
+INSTANCE = f"{TENANT}/instances/<str:instance>"
+CREDENTIAL = f"{INSTANCE}/credentials/<uuid:credential_id>"
+OPERATION = f"{TENANT}/operations/<uuid:operation_id>"
+
+# Each address with its name and its view.
+ADDRESSES: list[tuple[str, str, type[View]]] = [
+    ("docs", "docs", DocsView),
+    ("engines", "engines", instances.EngineListApi),
+    ("plans", "plans", usage.PlanListApi),
+    ("tenants", "tenants", accounts.TenantListApi),
+    (TENANT, "tenant", accounts.TenantDetailApi),
+    (f"{TENANT}/api-keys", "api-keys", iam.ApiKeyListApi),
+    (f"{TENANT}/api-keys/<uuid:key_id>", "api-key", iam.ApiKeyDetailApi),
+    (f"{TENANT}/instances", "instances", instances.InstanceListApi),
+    (INSTANCE, "instance", instances.InstanceDetailApi),
+    (f"{INSTANCE}/connection", "instance-connection", instances.InstanceConnectionApi),
+    (f"{INSTANCE}/credentials", "credentials", credentials.CredentialListApi),
+    (CREDENTIAL, "credential", credentials.CredentialDetailApi),
+    (f"{CREDENTIAL}/rotate", "credential-rotate", credentials.CredentialRotateApi),
+    (f"{INSTANCE}/resume", "instance-resume", instances.InstanceResumeApi),
+    (f"{INSTANCE}/suspend", "instance-suspend", instances.InstanceSuspendApi),
+    (f"{INSTANCE}/undelete", "instance-undelete", instances.InstanceUndeleteApi),
+    (f"{INSTANCE}/usage", "instance-usage", usage.InstanceUsageApi),
+    (f"{TENANT}/members", "members", accounts.MemberListApi),
+    (f"{TENANT}/members/<uuid:member_id>", "member", accounts.MemberDetailApi),
+    (f"{TENANT}/operations", "operations", operations.OperationListApi),
+    (OPERATION, "operation", operations.OperationDetailApi),
+    (f"{OPERATION}/cancel", "operation-cancel", operations.OperationCancelApi),
+    (f"{OPERATION}/reset", "operation-reset", operations.OperationResetApi),
+    (f"{OPERATION}/retry", "operation-retry", operations.OperationRetryApi),
+    (f"{TENANT}/usage", "usage", usage.UsageListApi),
+]
+
+urlpatterns = [
+    # No secret is in the document, so nobody has to sign in to read it.
+    path(
+        "schema",
+        SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]),
+        name="schema",
+    ),
+    *(path(address, view.as_view(), name=name) for address, name, view in ADDRESSES),
+]

@@ -1,0 +1,33 @@
+"""The only body that the API reads: JSON, and no more of it than any request of ours can need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import IO, Any
+
+from rest_framework.exceptions import APIException
+from rest_framework.parsers import JSONParser
+
+BODY_BYTES_MAX = 256 * 1024
+
+
+class BodyTooLargeError(APIException):
+    status_code = 413
+    default_detail = f"The body is larger than {BODY_BYTES_MAX} bytes."
+    default_code = "body_too_large"
+
+
+class BoundedJSONParser(JSONParser):
+    """Counts before it reads on, whatever Content-Length says."""
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        body = stream.read(BODY_BYTES_MAX + 1)
+        if len(body) > BODY_BYTES_MAX:
+            raise BodyTooLargeError
+        return super().parse(BytesIO(body), media_type, parser_context)

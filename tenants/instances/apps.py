@@ -1,0 +1,7 @@
+"""The app `instances`: instances and credentials."""
+
+from django.apps import AppConfig
+
+
+class InstancesConfig(AppConfig):
+    name = "tenants.instances"

@@ -1,0 +1,172 @@
+"""Instance, Credential, and the up to two live secrets of a credential."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils import timezone
+
+from engines.kit.records import Desired
+from tenants.accounts.models import Tenant, validate_handle
+from tenants.core.models import BaseModel
+from tenants.usage.models import Plan
+
+BLOCKS_MAX = 100
+SECRETS_MAX = 2
+
+
+class InstanceStatus(models.TextChoices):
+    PROVISIONING = "provisioning"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+    PURGING = "purging"
+    PURGED = "purged"
+
+
+class CredentialRole(models.TextChoices):
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class AuthMethod(models.TextChoices):
+    PASSWORD = "password"
+    JWT = "jwt"
+    MTLS = "mtls"
+
+
+class Instance(BaseModel):
+    """One database of one engine. Purged ones stay as rows, for usage; their handle is free.
+
+    `desired` and `generation` are what the instance host shall make true
+    (`engines/kit/records.py`).
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="instances")
+    handle = models.CharField(max_length=40, validators=[validate_handle])
+    engine = models.CharField(max_length=32)
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="instances")
+    blocks = models.PositiveIntegerField(
+        default=1, validators=[MinValueValidator(1), MaxValueValidator(BLOCKS_MAX)]
+    )
+    region = models.CharField(max_length=40)
+    host = models.CharField(max_length=80)
+    status = models.CharField(
+        max_length=16, choices=InstanceStatus.choices, default=InstanceStatus.PROVISIONING
+    )
+    status_detail = models.CharField(max_length=500, blank=True)
+    desired = models.CharField(max_length=16, default=Desired.RUNNING.value)
+    generation = models.BigIntegerField(default=1)
+    is_default = models.BooleanField(default=False)
+    auth_method = models.CharField(
+        max_length=16, choices=AuthMethod.choices, default=AuthMethod.PASSWORD
+    )
+    allowlist = ArrayField(models.CharField(max_length=43), default=list, blank=True)
+    deletion_protected = models.BooleanField(default=True)
+    quarantined_at = models.DateTimeField(null=True, blank=True)
+    purge_after = models.DateTimeField(null=True, blank=True)
+    created_by = models.CharField(max_length=300)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["handle"],
+                condition=~models.Q(status="purged"),
+                name="instance_handle_is_unique",
+            ),
+            models.UniqueConstraint(
+                fields=["engine"],
+                condition=models.Q(is_default=True) & ~models.Q(status="purged"),
+                name="instance_default_is_one_per_engine",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=InstanceStatus.values),
+                name="instance_status_is_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    status__in=["quarantined", "purging", "purged"], quarantined_at__isnull=False
+                )
+                | (
+                    ~models.Q(status__in=["quarantined", "purging", "purged"])
+                    & models.Q(quarantined_at__isnull=True, purge_after__isnull=True)
+                ),
+                name="instance_quarantine_has_its_time",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(desired__in=[desired.value for desired in Desired]),
+                name="instance_desired_is_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(blocks__gte=1, blocks__lte=BLOCKS_MAX),
+                name="instance_blocks_are_bounded",
+            ),
+        ]
+        indexes = [models.Index(fields=["tenant", "status"], name="instance_by_tenant")]
+
+    def __str__(self) -> str:
+        return self.handle
+
+
+class Credential(BaseModel):
+    """A user name with a role in one instance; `wk_<key id>`, or as weftkit.toml says."""
+
+    instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="credentials")
+    key_id = models.CharField(max_length=16, unique=True)
+    username = models.CharField(max_length=63)
+    label = models.CharField(max_length=80, blank=True)
+    role = models.CharField(max_length=8, choices=CredentialRole.choices)
+    is_enabled = models.BooleanField(default=True)
+    is_configured = models.BooleanField(default=False)  # written in weftkit.toml, follows it
+    expires_at = models.DateTimeField(null=True, blank=True)
+    cidrs = ArrayField(models.CharField(max_length=43), default=list, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    created_by = models.CharField(max_length=300)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["instance", "username"], name="credential_username_is_unique"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(role__in=CredentialRole.values),
+                name="credential_role_is_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(revoked_at__isnull=True) | models.Q(is_enabled=False),
+                name="credential_revoked_is_disabled",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class CredentialSecret(BaseModel):
+    """One live secret of a credential: a digest and a SCRAM verifier, never the secret.
+
+    `slot` makes "at most two" a promise of the database: one current, one that is fading out.
+    """
+
+    credential = models.ForeignKey(Credential, on_delete=models.CASCADE, related_name="secrets")
+    slot = models.PositiveSmallIntegerField()
+    pepper_id = models.PositiveIntegerField()
+    digest = models.CharField(max_length=64)
+    scram_salt = models.CharField(max_length=64)
+    scram_iterations = models.PositiveIntegerField()
+    scram_stored_key = models.CharField(max_length=64)
+    scram_server_key = models.CharField(max_length=64)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    issued_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["credential", "slot"], name="secret_slot_is_unique"),
+            models.CheckConstraint(
+                condition=models.Q(slot__lt=SECRETS_MAX), name="secret_slots_are_two"
+            ),
+        ]

@@ -1,0 +1,119 @@
+"""Reads: a tenant's instances, their credentials, their connection strings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from engines import registry
+from engines.kit.contract import Endpoint, EngineSpec
+from engines.kit.settings import Settings
+from tenants.accounts.models import Tenant
+from tenants.core.errors import NotFoundError
+from tenants.instances.models import Credential, Instance, InstanceStatus
+
+# What stands in a connection string where only the owner knows the word.
+USERNAME_PLACEHOLDER = "USERNAME"
+PASSWORD_PLACEHOLDER = "PASSWORD"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach an instance. `uri` works with and without TLS, on the same port."""
+
+    host: str
+    port: int
+    username: str
+    uri: str
+    uri_tls: str
+    one_liner: str
+
+
+def engine_list() -> list[EngineSpec]:
+    """Return the engines that are registered and enabled."""
+    config: Settings = settings.WEFTKIT
+    return [registry.load(name) for name in registry.names() if config.engine(name).enabled]
+
+
+def instance_list(*, tenant: Tenant) -> QuerySet[Instance]:
+    """Return the tenant's instances; purged ones are gone."""
+    return (
+        Instance.objects.filter(tenant=tenant)
+        .exclude(status=InstanceStatus.PURGED)
+        .select_related("tenant", "plan")
+    )
+
+
+def instance_ever_list(*, tenant: Tenant) -> QuerySet[Instance]:
+    """Return the tenant's instances with the purged ones: their usage still counts."""
+    return Instance.objects.filter(tenant=tenant).order_by("handle")
+
+
+def instance_get(*, tenant: Tenant, handle: str) -> Instance:
+    """Return one instance of `tenant` by its handle."""
+    found = instance_list(tenant=tenant).filter(handle=handle).first()
+    if found is None:
+        raise NotFoundError("there is no such instance")
+    return found
+
+
+def credential_list(*, instance: Instance) -> QuerySet[Credential]:
+    """Return the credentials of an instance, revoked ones included."""
+    return Credential.objects.filter(instance=instance).prefetch_related("secrets")
+
+
+def credential_get(*, instance: Instance, credential_id: UUID) -> Credential:
+    """Return one credential of an instance."""
+    found = credential_list(instance=instance).filter(pk=credential_id).first()
+    if found is None:
+        raise NotFoundError("there is no such credential")
+    return found
+
+
+def username_checked(*, instance: Instance, username: str) -> str:
+    """Return `username` if it is one of the instance's live ones, the placeholder for ""."""
+    if not username:
+        return USERNAME_PLACEHOLDER
+    if not instance.credentials.filter(username=username, revoked_at=None).exists():
+        raise NotFoundError("there is no such credential")
+    return username
+
+
+def port_of(*, engine: str) -> int:
+    """Return the port on which clients reach an engine."""
+    config: Settings = settings.WEFTKIT
+    return config.engine(engine).port + int(settings.PORT_OFFSET)
+
+
+def connection_of(
+    *,
+    instance: Instance,
+    username: str = USERNAME_PLACEHOLDER,
+    password: str = PASSWORD_PLACEHOLDER,
+) -> Connection:
+    """Return the connection strings for a user of the instance."""
+    spec = registry.load(instance.engine)
+
+    def endpoint(tls: bool) -> Endpoint:
+        return Endpoint(
+            host=settings.PUBLIC_HOST,
+            port=port_of(engine=instance.engine),
+            username=username,
+            password=password,
+            handle=instance.handle,
+            tls=tls,
+            ca_path=settings.TLS_CA_PUBLIC,
+        )
+
+    plain, over_tls = endpoint(tls=False), endpoint(tls=bool(settings.TLS_CERT))
+    return Connection(
+        host=plain.host,
+        port=plain.port,
+        username=username,
+        uri=spec.uri(plain),
+        uri_tls=spec.uri(over_tls) if over_tls.tls else "",
+        one_liner=spec.one_liner(plain),
+    )

@@ -1,0 +1,193 @@
+"""Writes: instances. What takes long starts an operation; the rest is published at once.
+
+Every function locks the instance's row first. Credentials are in `credentials.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from engines import registry
+from engines.kit.records import Desired
+from tenants.accounts.actors import SYSTEM
+from tenants.accounts.models import Tenant
+from tenants.core.errors import ConflictError, InvalidError, LockedError, invalid_field
+from tenants.iam.addresses import cidrs_clean
+from tenants.instances.models import BLOCKS_MAX, AuthMethod, Instance, InstanceStatus
+from tenants.instances.status import instance_desire
+from tenants.operations.models import Operation
+from tenants.operations.services import operation_start
+from tenants.publish.services import record_publish
+from tenants.usage.models import Plan
+from tenants.usage.selectors import plan_get
+
+_S = InstanceStatus
+
+
+@transaction.atomic
+def instance_create(
+    *,
+    tenant: Tenant,
+    actor: str,
+    name: str,
+    engine: str,
+    plan: str,
+    blocks: int = 1,
+    region: str = "",
+    allowlist: Sequence[str] = (),
+    deletion_protected: bool = True,
+    is_default: bool = False,
+    auth_method: AuthMethod = AuthMethod.PASSWORD,
+    idempotency_key: str = "",
+) -> Operation:
+    """Make the instance `<tenant>-<name>` and start to provision it; its record says so at once.
+
+    The tenant's handle leads, so that no tenant learns from a taken name what another one has.
+    """
+    if engine not in registry.names():
+        raise invalid_field("engine", f"there is none of that name: {', '.join(registry.names())}")
+    if region not in ("", settings.REGION):
+        raise invalid_field("region", f"there is none of that name: {settings.REGION}")
+    chosen = plan_get(name=plan)
+    instance = Instance(
+        tenant=tenant,
+        handle=f"{tenant.handle}-{name}",
+        engine=engine,
+        plan=chosen,
+        blocks=_blocks_checked(chosen, blocks),
+        region=settings.REGION,
+        host=settings.HOST_NAME,
+        desired=Desired.ABSENT.value,
+        generation=0,
+        is_default=is_default,
+        auth_method=auth_method,
+        allowlist=cidrs_clean(allowlist, field="allowlist"),
+        deletion_protected=deletion_protected,
+        created_by=actor,
+    )
+    try:
+        instance.full_clean(validate_unique=False, validate_constraints=False)
+    except ValidationError as error:
+        raise InvalidError("the instance is not valid", fields=error.message_dict) from error
+    try:
+        with transaction.atomic():
+            instance.save(force_insert=True)
+    except IntegrityError as error:
+        raise ConflictError("this name is taken", code="name_taken") from error
+    record_publish(instance=instance)
+    return operation_start(
+        kind="provision", instance=instance, actor=actor, idempotency_key=idempotency_key
+    )
+
+
+@transaction.atomic
+def instance_change(
+    *,
+    instance: Instance,
+    plan: str | None = None,
+    blocks: int | None = None,
+    allowlist: Sequence[str] | None = None,
+    deletion_protected: bool | None = None,
+) -> Instance:
+    """Change what can change at once: the data plane follows within a second."""
+    instance = _locked(instance)
+    _refuse_if_deleted(instance)
+    before = (instance.plan_id, instance.blocks)
+    if plan is not None and plan != instance.plan.name:
+        instance.plan = plan_get(name=plan)
+        instance.blocks = 1
+    if blocks is not None:
+        instance.blocks = _blocks_checked(instance.plan, blocks)
+    if allowlist is not None:
+        instance.allowlist = cidrs_clean(allowlist, field="allowlist")
+    if deletion_protected is not None:
+        instance.deletion_protected = deletion_protected
+    instance.save()
+    if (instance.plan_id, instance.blocks) != before:
+        # Memory and connections are the host's: it brings the server to them.
+        instance_desire(instance=instance, desired=Desired(instance.desired))
+    record_publish(instance=instance)
+    return instance
+
+
+@transaction.atomic
+def instance_suspend(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
+    """Refuse clients and stop the server; data stays."""
+    instance = _locked(instance)
+    return operation_start(
+        kind="suspend", instance=instance, actor=actor, idempotency_key=idempotency_key
+    )
+
+
+@transaction.atomic
+def instance_resume(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
+    """Bring a suspended instance back into service, or try to provision a failed one again."""
+    instance = _locked(instance)
+    kind = "provision" if instance.status == _S.FAILED else "resume"
+    return operation_start(
+        kind=kind, instance=instance, actor=actor, idempotency_key=idempotency_key
+    )
+
+
+@transaction.atomic
+def instance_delete(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
+    """Put into quarantine; the data is purged after the retention time."""
+    instance = _locked(instance)
+    if instance.deletion_protected:
+        raise ConflictError("switch deletion protection off first", code="deletion_protected")
+    return operation_start(
+        kind="delete", instance=instance, actor=actor, idempotency_key=idempotency_key
+    )
+
+
+@transaction.atomic
+def instance_undelete(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
+    """Bring an instance back out of quarantine."""
+    instance = _locked(instance)
+    return operation_start(
+        kind="undelete", instance=instance, actor=actor, idempotency_key=idempotency_key
+    )
+
+
+def instance_purge_due() -> int:
+    """Start to purge what has been in quarantine long enough; return how many."""
+    due = Instance.objects.filter(status=_S.QUARANTINED, purge_after__lte=timezone.now())
+    return sum(_purge_one(instance) for instance in due)
+
+
+@transaction.atomic
+def _purge_one(instance: Instance) -> bool:
+    instance = _locked(instance)
+    is_due = instance.purge_after is not None and instance.purge_after <= timezone.now()
+    if not is_due:
+        return False
+    try:
+        operation_start(kind="purge", instance=instance, actor=SYSTEM)
+    except (ConflictError, LockedError):  # being undeleted, or purged already
+        return False
+    return True
+
+
+def _locked(instance: Instance) -> Instance:
+    return (
+        Instance.objects.select_for_update(of=("self",))
+        .select_related("tenant", "plan")
+        .get(pk=instance.pk)
+    )
+
+
+def _refuse_if_deleted(instance: Instance) -> None:
+    if instance.quarantined_at is not None:
+        raise ConflictError(f"the instance is {instance.status}", code="instance_status")
+
+
+def _blocks_checked(plan: Plan, blocks: int) -> int:
+    most = BLOCKS_MAX if plan.has_blocks else 1
+    if not 1 <= blocks <= most:
+        raise invalid_field("blocks", f"the plan {plan.name} takes 1 to {most}")
+    return blocks

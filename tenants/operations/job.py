@@ -1,0 +1,69 @@
+"""What a step is: a function from a job to "done" or "not yet".
+
+The runner calls `do` inside a transaction that holds the operation's and the instance's row lock,
+and marks the step done in that same transaction. So a step's database work happens exactly once;
+still it must stand being repeated. A step never blocks: it returns `Waiting`, and is called again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tenants.core.errors import ServiceError
+from tenants.instances.models import Instance, InstanceStatus
+
+
+class StepError(ServiceError):
+    """The step cannot be done: the operation fails, with this message."""
+
+    status = 500
+    code = "step_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Not yet: look again when the instance host reports, or at `until`."""
+
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a step works on."""
+
+    instance: Instance
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+Do = Callable[[Job], Waiting | None]
+Undo = Callable[[Job], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a kind. `undo` takes back what `do` did; None where there is nothing to."""
+
+    name: str
+    title: str
+    do: Do
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of operation. It starts on an instance in one of the statuses `starts_from`.
+
+    `reopen` runs at a retry, before the first unfinished step: it asks the host anew. `ended` runs
+    where the operation failed or was cancelled, so that the instance does not stay in between.
+    """
+
+    starts_from: frozenset[InstanceStatus]
+    steps: tuple[Step, ...]
+    is_exclusive: bool = True
+    is_cancellable: bool = True
+    deadline: timedelta = timedelta(minutes=5)
+    reopen: Undo | None = None
+    ended: Callable[[Job, str], None] | None = None

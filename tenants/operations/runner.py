@@ -1,0 +1,204 @@
+"""Carries an operation from its first unfinished step to its end, safe against any kill.
+
+    claim ─► advance one step in one transaction ─► ... ─► ended
+                 │ not yet: wait for the host, bounded ─► park: give the lease back for now
+
+Two workers never advance one operation: each transaction locks the row and checks the lease's
+token. A killed worker leaves a lease that runs out; the reaper sends the operation again, and the
+next worker finds every step either done or not begun.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import timedelta
+from enum import Enum
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, transaction
+from django.db.models import Case, F, Q, When
+from django.utils import timezone
+
+from tenants.core.errors import ServiceError
+from tenants.instances.models import Instance
+from tenants.operations.job import Job, Waiting
+from tenants.operations.kinds import KINDS
+from tenants.operations.models import LIVE, Operation, OperationState, OperationStep, StepState
+from tenants.operations.services import UNFINISHED, operation_end, operation_fail
+from tenants.operations.waiting import HostReports
+
+log = structlog.get_logger(__name__)
+
+# A notification can be lost; then the next look comes this much later. It also renews the lease.
+POLL_S = 1.0
+PARK = timedelta(seconds=2)
+
+
+class LeaseLostError(Exception):
+    """Another worker owns the operation, or an operator reset it: write nothing more."""
+
+
+class Progress(Enum):
+    ADVANCED = "advanced"
+    ENDED = "ended"
+
+
+def operation_run(*, operation_id: UUID) -> None:
+    """Run it as far as it goes now. Does nothing if it has ended, or if another worker runs it."""
+    token = _claim(operation_id)
+    if token is None:
+        return
+    with structlog.contextvars.bound_contextvars(operation=str(operation_id)):
+        try:
+            _run_claimed(operation_id, token)
+        except LeaseLostError:
+            log.warning("lost the lease of an operation")
+
+
+def _run_claimed(operation_id: UUID, token: UUID) -> None:
+    patience_until = time.monotonic() + settings.OPERATION_WAIT_IN_TASK_S
+    with HostReports() as reports:
+        while True:
+            progress = _advance_or_fail(operation_id, token)
+            if progress is Progress.ENDED:
+                return
+            if progress is Progress.ADVANCED:
+                continue
+            assert isinstance(progress, Waiting)
+            # Listening begins before the second look, so no report falls in between.
+            if reports.open(_instance_id(operation_id)):
+                continue
+            remaining = patience_until - time.monotonic()
+            if progress.until is None and remaining > 0:
+                reports.wait(min(POLL_S, remaining))
+            elif _park(operation_id, token, progress):
+                return
+
+
+def _claim(operation_id: UUID) -> UUID | None:
+    """Take the lease by one compare-and-swap; None if there is nothing to take."""
+    now = timezone.now()
+    token = uuid.uuid4()
+    free = Q(lease_until=None) | Q(lease_until__lt=now)
+    claimed = Operation.objects.filter(free, pk=operation_id, state__in=LIVE).update(
+        # A lease that is still there is a dead worker's.
+        takeovers=F("takeovers") + Case(When(lease_token=None, then=0), default=1),
+        lease_token=token,
+        lease_until=now + timedelta(seconds=settings.OPERATION_LEASE_S),
+        heartbeat_at=now,
+    )
+    return token if claimed else None
+
+
+def _advance_or_fail(operation_id: UUID, token: UUID) -> Progress | Waiting:
+    try:
+        return _advance(operation_id, token)
+    except (LeaseLostError, OperationalError, InterfaceError):
+        # The database went away, or a lock took too long: the reaper sends the operation again.
+        raise
+    except ServiceError as error:
+        code, message = error.code, error.message
+        log.info("an operation's step refused", code=code, reason=message)
+    except Exception:  # whatever a step raises must not leave the operation hanging
+        code, message = "internal", "WeftKit failed; the log has the reason"
+        log.exception("an operation's step raised")
+    with transaction.atomic():
+        operation_fail(operation=_owned(operation_id, token), code=code, message=message)
+    return Progress.ENDED
+
+
+@transaction.atomic
+def _advance(operation_id: UUID, token: UUID) -> Progress | Waiting:
+    """Do, or undo, one step; its marks are written in the transaction of its work."""
+    operation = _owned(operation_id, token)
+    now = timezone.now()
+    if now >= operation.deadline_at:
+        operation_fail(operation=operation, code="deadline", message="it took too long")
+        return Progress.ENDED
+    # `of`: the steps need no lock on tenant and plan.
+    instance = Instance.objects.select_for_update(of=("self",)).get(pk=operation.instance_id)
+    if operation.state == OperationState.CANCELLING:
+        progress: Progress | Waiting = _step_back(operation, Job(instance, operation.params))
+    else:
+        progress = _step_on(operation, Job(instance, operation.params))
+    if progress is not Progress.ENDED:
+        operation.heartbeat_at = now
+        operation.lease_until = now + timedelta(seconds=settings.OPERATION_LEASE_S)
+        operation.save()
+    return progress
+
+
+def _step_on(operation: Operation, job: Job) -> Progress | Waiting:
+    if operation.started_at is None:
+        operation.started_at = timezone.now()
+    operation.state = OperationState.RUNNING
+    step = operation.steps.filter(state__in=UNFINISHED).first()
+    if step is None:
+        operation_end(operation=operation, state=OperationState.SUCCEEDED)
+        return Progress.ENDED
+    waiting = KINDS[operation.kind].steps[step.index].do(job)
+    _mark(step, StepState.RUNNING if waiting else StepState.DONE)
+    if waiting:
+        return waiting
+    operation.progress_done = step.index + 1
+    return Progress.ADVANCED
+
+
+def _step_back(operation: Operation, job: Job) -> Progress:
+    kind = KINDS[operation.kind]
+    # A running step only waited: nothing of it is in the database.
+    operation.steps.filter(state=StepState.RUNNING).update(state=StepState.PENDING)
+    step = operation.steps.filter(state=StepState.DONE).last()
+    if step is None:
+        operation_end(operation=operation, state=OperationState.CANCELLED)
+        if kind.ended is not None:
+            kind.ended(job, f"{operation.kind} was cancelled")
+        return Progress.ENDED
+    undo = kind.steps[step.index].undo
+    if undo is not None:
+        undo(job)
+    _mark(step, StepState.UNDONE)
+    operation.progress_done = step.index
+    return Progress.ADVANCED
+
+
+def _mark(step: OperationStep, state: StepState) -> None:
+    now = timezone.now()
+    step.state = state
+    step.started_at = step.started_at or now
+    if state is not StepState.RUNNING:
+        step.finished_at = now
+    step.save()
+
+
+@transaction.atomic
+def _park(operation_id: UUID, token: UUID, waiting: Waiting) -> bool:
+    """Give the lease back: a worker is too good to wait long. The reaper sends it when it is due.
+
+    False if the operation was cancelled meanwhile: then there is work to do now.
+    """
+    operation = _owned(operation_id, token)
+    if operation.state == OperationState.CANCELLING:
+        return False
+    operation.run_after = waiting.until or timezone.now() + PARK
+    operation.lease_token = operation.lease_until = None
+    operation.save()
+    return True
+
+
+def _owned(operation_id: UUID, token: UUID) -> Operation:
+    operation = (
+        Operation.objects.select_for_update()
+        .filter(pk=operation_id, lease_token=token, state__in=LIVE)
+        .first()
+    )
+    if operation is None:
+        raise LeaseLostError(str(operation_id))
+    return operation
+
+
+def _instance_id(operation_id: UUID) -> UUID:
+    return Operation.objects.values_list("instance_id", flat=True).get(pk=operation_id)

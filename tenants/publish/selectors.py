@@ -1,0 +1,31 @@
+"""Reads: what the instance host made true of an instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import connection
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The host's word: `state` holds for the wishes up to `generation`."""
+
+    generation: int
+    state: str  # starting | running | stopped | absent | failed
+    detail: str
+    storage_bytes: int
+    memory_bytes: int
+
+
+def observed_get(*, instance_id: UUID) -> Observed | None:
+    """Return what the host last said about an instance; None if it never did."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT generation, state, detail, storage_bytes, memory_bytes "
+            "FROM publish.observed WHERE instance_id = %s",
+            [instance_id],
+        )
+        row = cursor.fetchone()
+    return Observed(*row) if row else None

@@ -1,0 +1,136 @@
+"""Writes: the record of an instance, in the transaction of the change that it publishes.
+
+Versions come from one sequence. They rise in the order of commit, also between instances: who
+publishes holds an advisory lock until its transaction ends. Lock order: instance row, then this.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from engines.kit import exchange, records
+from tenants.instances.models import Credential, CredentialSecret, Instance, InstanceStatus
+from tenants.instances.status import PUBLISHED
+from tenants.usage.limits import limits_of
+
+VERSION_SEQUENCE = "publish.record_version"
+# Any constant will do; this one is "weft" in ASCII.
+PUBLISH_LOCK = 0x77656674
+
+UPSERT = """
+INSERT INTO publish.record (instance_id, version, body) VALUES (%s, %s, %s)
+ON CONFLICT (instance_id) DO UPDATE
+SET version = EXCLUDED.version, body = EXCLUDED.body, published_at = now()
+"""
+
+TAKE_KEY_SEEN = """
+WITH batch AS MATERIALIZED (
+    SELECT key_id FROM publish.key_seen ORDER BY key_id LIMIT 5000 FOR UPDATE SKIP LOCKED
+), seen AS (
+    DELETE FROM publish.key_seen USING batch WHERE key_seen.key_id = batch.key_id
+    RETURNING key_seen.key_id, key_seen.last_used_at
+)
+UPDATE instances_credential AS credential SET last_used_at = seen.last_used_at FROM seen
+WHERE seen.key_id = credential.key_id
+    AND (credential.last_used_at IS NULL OR credential.last_used_at < seen.last_used_at)
+"""
+
+
+def record_publish(*, instance: Instance) -> int:
+    """Publish the instance as it now is, and return the record's version.
+
+    Must run inside the transaction that changed it. The row lock orders publications of one
+    instance, so that a later version never holds older facts.
+    """
+    assert connection.in_atomic_block
+    locked = (
+        Instance.objects.select_for_update(of=("self",))
+        .select_related("tenant", "plan")
+        .get(pk=instance.pk)
+    )
+    assert locked.status != InstanceStatus.PURGED, "a purged instance has no record"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [PUBLISH_LOCK])
+        cursor.execute("SELECT nextval(%s)", [VERSION_SEQUENCE])
+        version = int(cursor.fetchone()[0])
+        body = json.dumps(_record(locked, version).to_json())
+        cursor.execute(UPSERT, [locked.pk, version, body])
+        cursor.execute("SELECT pg_notify(%s, %s)", [exchange.RECORD_CHANNEL, str(locked.pk)])
+    return version
+
+
+def record_remove(*, instance: Instance) -> None:
+    """Take the instance out of the data plane's sight, with what its host said of it."""
+    assert connection.in_atomic_block
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [PUBLISH_LOCK])
+        cursor.execute("DELETE FROM publish.record WHERE instance_id = %s", [instance.pk])
+        cursor.execute("DELETE FROM publish.observed WHERE instance_id = %s", [instance.pk])
+        cursor.execute("SELECT pg_notify(%s, %s)", [exchange.RECORD_CHANNEL, str(instance.pk)])
+
+
+def key_seen_take() -> int:
+    """Move "last used" from the data planes' reports to the credentials; return how many."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(TAKE_KEY_SEEN)
+        return int(cursor.rowcount)
+
+
+def _record(instance: Instance, version: int) -> records.InstanceRecord:
+    credentials = instance.credentials.filter(revoked_at=None).prefetch_related("secrets")
+    return records.InstanceRecord(
+        instance_id=str(instance.pk),
+        handle=instance.handle,
+        tenant_id=str(instance.tenant.pk),
+        tenant=instance.tenant.handle,
+        engine=instance.engine,
+        status=PUBLISHED[InstanceStatus(instance.status)],
+        plan=instance.plan.name,
+        limits=limits_of(plan=instance.plan, blocks=instance.blocks, engine=instance.engine),
+        credentials=tuple(credential_record(c) for c in credentials.order_by("id")),
+        version=version,
+        auth_method=instance.auth_method,
+        is_default=instance.is_default,
+        allowlist=tuple(instance.allowlist),
+        host=instance.host,
+        desired=records.Desired(instance.desired),
+        generation=instance.generation,
+    )
+
+
+def credential_record(credential: Credential) -> records.Credential:
+    """Return a credential in the data plane's form."""
+    return records.Credential(
+        key_id=credential.key_id,
+        username=credential.username,
+        role=records.Role(credential.role),
+        secrets=tuple(_secret_record(secret) for secret in _newest_first(credential)),
+        enabled=credential.is_enabled,
+        expires_at=_seconds(credential.expires_at),
+        cidrs=tuple(credential.cidrs),
+    )
+
+
+def _newest_first(credential: Credential) -> list[CredentialSecret]:
+    return sorted(credential.secrets.all(), key=lambda secret: secret.issued_at, reverse=True)
+
+
+def _secret_record(secret: CredentialSecret) -> records.Secret:
+    return records.Secret(
+        pepper_id=secret.pepper_id,
+        digest=secret.digest,
+        scram=records.Scram(
+            salt=secret.scram_salt,
+            iterations=secret.scram_iterations,
+            stored_key=secret.scram_stored_key,
+            server_key=secret.scram_server_key,
+        ),
+        expires_at=_seconds(secret.expires_at),
+    )
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

@@ -1,0 +1,109 @@
+"""REST: plans, and usage."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from tenants.api.service_api import ServiceApi, TenantApi
+from tenants.core.errors import invalid_field
+from tenants.instances.selectors import instance_ever_list, instance_get
+from tenants.usage import selectors
+from tenants.usage.models import Plan
+
+HOURS_PERIOD_MAX = timedelta(days=93)
+PERIOD_DEFAULT = timedelta(hours=24)
+
+
+class PlanOutput(serializers.ModelSerializer[Plan]):
+    class Meta:
+        model = Plan
+        fields = [
+            "name", "version", "title", "has_blocks", "has_own_server", "read_units", "write_units",
+            "query_units", "storage_bytes", "memory_bytes", "connections", "statement_timeout_ms",
+            "eviction_policy",
+        ]  # fmt: skip
+
+
+class PeriodInput(serializers.Serializer[Any]):
+    start = serializers.DateTimeField(required=False)
+    stop = serializers.DateTimeField(required=False)
+
+
+class FiguresOutput(serializers.Serializer[Any]):
+    read_units = serializers.IntegerField()
+    write_units = serializers.IntegerField()
+    query_units = serializers.IntegerField()
+    unlimited_units = serializers.IntegerField()
+    refused_units = serializers.IntegerField()
+    bytes_in = serializers.IntegerField()
+    bytes_out = serializers.IntegerField()
+
+
+class UsageOutput(serializers.Serializer[selectors.Usage]):
+    instance = serializers.CharField()  # type: ignore[assignment]
+    start = serializers.DateTimeField()
+    stop = serializers.DateTimeField()
+    figures = FiguresOutput()
+
+
+class UsageListOutput(serializers.Serializer[Any]):
+    items = UsageOutput(many=True)
+
+
+class UsageHourOutput(FiguresOutput):
+    hour = serializers.DateTimeField()
+
+
+class UsageHourListOutput(serializers.Serializer[Any]):
+    items = UsageHourOutput(many=True)
+
+
+class PlanListApi(ServiceApi):
+    @extend_schema(operation_id="plan_list", responses=PlanOutput(many=True))
+    def get(self, request: Request) -> Response:
+        """List the plans that new instances can have."""
+        return self.page(selectors.plan_list(), PlanOutput)
+
+
+class UsageListApi(TenantApi):
+    actions = {"GET": "usage.read"}
+
+    @extend_schema(operation_id="usage_list", parameters=[PeriodInput], responses=UsageListOutput)
+    def get(self, request: Request, tenant: str) -> Response:
+        """Sum the usage of each instance over a period of whole hours; default: the last 24."""
+        start, stop = _period(self.query(PeriodInput))
+        named = instance_ever_list(tenant=self.actor.tenant).values_list("pk", "handle")
+        sums = selectors.usage_sum(instances=named, start=start, stop=stop)
+        return Response(UsageListOutput({"items": sums}).data)
+
+
+class InstanceUsageApi(TenantApi):
+    actions = {"GET": "usage.read"}
+
+    @extend_schema(
+        operation_id="instance_usage_list",
+        parameters=[PeriodInput],
+        responses=UsageHourListOutput,
+    )
+    def get(self, request: Request, tenant: str, instance: str) -> Response:
+        """List an instance's usage hour by hour; hours without any are left out."""
+        found = instance_get(tenant=self.actor.tenant, handle=instance)
+        start, stop = _period(self.query(PeriodInput))
+        if stop - start > HOURS_PERIOD_MAX:
+            raise invalid_field("start", f"at most {HOURS_PERIOD_MAX.days} days at once")
+        hours = selectors.usage_hour_list(instance_id=found.pk, start=start, stop=stop)
+        return Response(UsageHourListOutput({"items": hours}).data)
+
+
+def _period(given: dict[str, datetime]) -> tuple[datetime, datetime]:
+    stop = given.get("stop") or timezone.now()
+    start = given.get("start") or stop - PERIOD_DEFAULT
+    # Usage is kept by the hour: the hour that `start` falls into counts whole.
+    return start.replace(minute=0, second=0, microsecond=0), stop

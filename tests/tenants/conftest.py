@@ -1,0 +1,53 @@
+"""Django on the throw-away PostgreSQL, and the cast in an empty or a lasting database."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "weftkit_site.settings.test")
+
+from importlib import import_module
+
+import django
+import pytest
+from django.apps import apps
+from django.db import connection, connections
+
+from tests.servers import PostgresServer
+from weftkit_site.settings import environment
+
+django.setup()
+
+from tenants.usage.models import Plan  # noqa: E402
+from tests.tenants.cast import Cast  # noqa: E402
+
+EXCHANGE = [
+    f"publish.{table}"
+    for table in ("record", "observed", "usage_intake", "audit_intake", "key_seen")
+]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(postgres: PostgresServer) -> None:
+    """Point Django to the throw-away server before it makes its test database."""
+    entry = environment.database(postgres.dsn("weftkit"))
+    # Two folders have this fixture; by the second time the test database is in use.
+    if connections.settings["default"]["HOST"] != entry["HOST"]:
+        connections.settings["default"].update(entry)
+
+
+@pytest.fixture
+def cast(db: None) -> Cast:
+    """The cast, in an empty database."""
+    return Cast.assemble()
+
+
+@pytest.fixture
+def lasting_cast(transactional_db: None) -> Cast:
+    """The cast in committed rows, for tests with several connections."""
+    with connection.cursor() as cursor:
+        # After such a test Django empties the tables of its models, those with seeds too.
+        cursor.execute(f"TRUNCATE {', '.join(EXCHANGE)}")
+    if not Plan.objects.exists():
+        import_module("tenants.usage.migrations.0002_plans").seed(apps, None)
+    return Cast.assemble()

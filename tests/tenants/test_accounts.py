@@ -1,0 +1,143 @@
+"""Roles and members: nobody gives more than they have, and an owner always stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.test import Client
+from django.urls import reverse
+
+from tenants.accounts.actors import Actor
+from tenants.accounts.models import MemberRole, Membership, User
+from tenants.accounts.permissions import ACTIONS, ROLE_ACTIONS, role_allows, role_includes
+from tenants.accounts.services import (
+    invitation_path_parts,
+    member_add,
+    member_change,
+    member_remove,
+    tenant_create,
+)
+from tenants.core.errors import ConflictError, ForbiddenError, InvalidError
+from tests.tenants.cast import Cast, join, person, side_by_side
+
+R = MemberRole
+# action -> who may; one row for each action, so that a new one cannot be forgotten.
+WHO: dict[str, set[MemberRole]] = {
+    "api_keys.manage": {R.OWNER, R.ADMIN},
+    "api_keys.read": {R.OWNER, R.ADMIN, R.AUDITOR},
+    "audit.read": {R.OWNER, R.ADMIN, R.AUDITOR},
+    "credentials.create": {R.OWNER, R.ADMIN, R.MEMBER},
+    "credentials.read": {R.OWNER, R.ADMIN, R.MEMBER, R.AUDITOR, R.READ_ONLY},
+    "credentials.revoke": {R.OWNER, R.ADMIN, R.MEMBER},
+    "credentials.rotate": {R.OWNER, R.ADMIN, R.MEMBER},
+    "instances.create": {R.OWNER, R.ADMIN, R.MEMBER},
+    "instances.delete": {R.OWNER, R.ADMIN},
+    "instances.read": set(R),
+    "instances.suspend": {R.OWNER, R.ADMIN, R.MEMBER},
+    "instances.update": {R.OWNER, R.ADMIN, R.MEMBER},
+    "members.manage": {R.OWNER, R.ADMIN},
+    "members.read": {R.OWNER, R.ADMIN, R.MEMBER, R.AUDITOR, R.READ_ONLY},
+    "operations.manage": {R.OWNER, R.ADMIN, R.MEMBER},
+    "operations.read": {R.OWNER, R.ADMIN, R.MEMBER, R.AUDITOR, R.READ_ONLY},
+    "operations.reset": {R.OWNER, R.ADMIN},
+    "owners.manage": {R.OWNER},
+    "tenant.read": set(R),
+    "usage.read": set(R),
+}
+
+
+def test_every_action_has_its_row() -> None:
+    assert set(WHO) == ACTIONS
+    assert set(ROLE_ACTIONS) == set(MemberRole)
+
+
+@pytest.mark.parametrize("action", sorted(ACTIONS))
+def test_an_action_is_allowed_to_exactly_these_roles(action: str) -> None:
+    assert {role for role in MemberRole if role_allows(role, action)} == WHO[action]
+
+
+def test_a_role_includes_those_that_do_no_more() -> None:
+    assert role_includes(R.OWNER, R.ADMIN)
+    assert role_includes(R.MEMBER, R.READ_ONLY)
+    assert not role_includes(R.ADMIN, R.OWNER)
+    assert not role_includes(R.MEMBER, R.AUDITOR)
+
+
+def test_a_tenants_handle_is_unique_and_well_formed(cast: Cast) -> None:
+    with pytest.raises(ConflictError):
+        tenant_create(handle="acme")
+    for wrong in ("ab", "-acme", "Acme", "a_b_c", "x" * 41):
+        with pytest.raises(InvalidError) as refused:
+            tenant_create(handle=wrong)
+        assert list(refused.value.fields) == ["handle"]
+
+
+def test_an_address_signs_in_whatever_its_case(cast: Cast) -> None:
+    assert cast.alice.email == "alice@example.org"
+    assert User.objects.get_by_natural_key("ALICE@example.org") == cast.alice
+    with pytest.raises(IntegrityError), transaction.atomic():
+        User.objects.filter(pk=cast.bob.pk).update(email="Bob@example.org")
+
+
+def test_an_admin_cannot_make_owners_nor_touch_them(cast: Cast) -> None:
+    admin = Actor(cast.acme, MemberRole.ADMIN, "user:admin@example.org")
+    alices = Membership.objects.get(user=cast.alice)
+    with pytest.raises(ForbiddenError):
+        member_add(actor=admin, email="new@example.org", role=MemberRole.OWNER)
+    with pytest.raises(ForbiddenError):
+        member_change(actor=admin, membership=alices, role=MemberRole.MEMBER)
+    with pytest.raises(ForbiddenError):
+        member_remove(actor=admin, membership=alices)
+    assert not User.objects.filter(email="new@example.org").exists()
+
+
+def test_the_last_owner_can_neither_step_down_nor_leave(cast: Cast) -> None:
+    alices = Membership.objects.get(user=cast.alice)
+    with pytest.raises(ConflictError, match="at least one owner"):
+        member_change(actor=cast.owner, membership=alices, role=MemberRole.ADMIN)
+    with pytest.raises(ConflictError, match="at least one owner"):
+        member_remove(actor=cast.owner, membership=alices)
+
+
+def test_two_owners_who_leave_at_once_leave_one(lasting_cast: Cast) -> None:
+    dora = join(lasting_cast.acme, person("dora"), MemberRole.OWNER)
+    alices = Membership.objects.get(user=lasting_cast.alice)
+    outcomes = side_by_side(
+        lambda: member_remove(actor=lasting_cast.owner, membership=alices),
+        lambda: member_remove(actor=lasting_cast.owner, membership=dora),
+    )
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConflictError", "NoneType"]
+    owners = Membership.objects.filter(tenant=lasting_cast.acme, role=MemberRole.OWNER)
+    assert owners.count() == 1
+
+
+def test_an_invited_person_chooses_a_password_once(cast: Cast, client: Client) -> None:
+    member = member_add(actor=cast.owner, email="Erin@Example.org", role=MemberRole.MEMBER)
+    parts = invitation_path_parts(membership=member)
+    assert parts is not None
+    page = client.get(reverse("console:invitation", args=parts), follow=True)
+    assert page.status_code == 200
+    address = page.redirect_chain[-1][0]
+    password = "a long and quiet evening"
+    words = {"new_password1": password, "new_password2": password}
+    assert client.post(address, words).status_code == 302
+    assert client.login(username="erin@example.org", password=password)
+    again = Client().get(reverse("console:invitation", args=parts), follow=True)
+    assert b"no longer valid" in again.content
+
+
+def test_no_invitation_takes_over_another_tenants_member(cast: Cast) -> None:
+    member_add(actor=cast.owner, email="erin@example.org", role=MemberRole.MEMBER)
+    charlie = Actor(cast.globex, MemberRole.OWNER, "user:charlie@example.org")
+    second = member_add(actor=charlie, email="erin@example.org", role=MemberRole.MEMBER)
+    assert invitation_path_parts(membership=second) is None
+    known: Any = member_add(actor=charlie, email=cast.bob.email, role=MemberRole.MEMBER)
+    assert invitation_path_parts(membership=known) is None
+
+
+def test_a_person_is_a_member_once(cast: Cast) -> None:
+    with pytest.raises(ConflictError) as refused:
+        member_add(actor=cast.owner, email=cast.bob.email, role=MemberRole.ADMIN)
+    assert refused.value.code == "member_exists"

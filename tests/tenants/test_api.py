@@ -1,0 +1,296 @@
+"""The REST API as a script meets it: the way to a connection string, errors, pages, repetitions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+
+from tenants.accounts.models import MemberRole
+from tenants.api.models import IdempotencyKey
+from tenants.api.services import RETENTION, idempotency_keys_forget
+from tenants.iam.models import ApiKey
+from tenants.iam.services import api_key_create
+from tenants.instances.models import Credential, Instance
+from tenants.operations.models import Operation
+from tests.tenants.cast import (
+    Cast,
+    make_instance,
+    serving_instance,
+    settle,
+    side_by_side,
+    signed_in,
+)
+
+
+class Script:
+    """A caller with an API key, below one tenant."""
+
+    def __init__(self, token: str) -> None:
+        self.client = Client(headers={"Authorization": f"Bearer {token}"})
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        data = "" if body is None else json.dumps(body)
+        return self.client.generic(
+            method,
+            f"/api/v1/tenants/acme{path}",
+            data=data,
+            content_type="application/json",
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+        )
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(settings: Any) -> None:
+    settings.OPERATION_WAIT_IN_TASK_S = 0
+
+
+def script_of(cast: Cast, role: MemberRole = MemberRole.ADMIN) -> Script:
+    return Script(api_key_create(actor=cast.owner, name="script", role=role).token)
+
+
+@pytest.fixture
+def script(cast: Cast) -> Script:
+    return script_of(cast)
+
+
+def test_a_script_goes_from_nothing_to_a_connection_string(script: Script) -> None:
+    wanted = {"name": "shop", "engine": "relational", "plan": "standard", "blocks": 2}
+    started = script.ask("POST", "/instances", wanted)
+    assert started.status_code == 202
+    operation = started.json()
+    assert (operation["kind"], operation["instance"]) == ("provision", "acme-shop")
+    assert [step["state"] for step in operation["steps"]] == ["pending"] * 3
+
+    settle(Operation.objects.get(pk=operation["id"]))
+    followed = script.client.get(started.headers["Location"]).json()
+    assert (followed["state"], followed["progress_done"]) == ("succeeded", 3)
+    assert script.ask("GET", "/instances/acme-shop").json()["status"] == "active"
+
+    made = script.ask("POST", "/instances/acme-shop/credentials", {"role": "admin"}).json()
+    assert made["password"] in made["uri"]
+    listed = script.ask("GET", "/instances/acme-shop/credentials").json()["items"]
+    assert [item["username"] for item in listed] == [made["username"]]
+    assert "password" not in listed[0]
+    reach = script.ask("GET", f"/instances/acme-shop/connection?username={made['username']}").json()
+    assert made["username"] in reach["uri"]
+    assert "PASSWORD" in reach["uri"]
+
+
+def test_problems_have_one_shape(script: Script) -> None:
+    answer = script.ask("POST", "/instances", {"name": "x!"}, X_Request_ID="my-request-1")
+    assert answer.status_code == 400
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["X-Request-ID"] == "my-request-1"
+    problem = answer.json()
+    assert set(problem.pop("errors")) == {"name", "engine", "plan"}
+    assert problem == {
+        "type": "urn:weftkit:problem:invalid",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "The request is not valid.",
+        "code": "invalid",
+        "request_id": "my-request-1",
+        "retryable": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/instances/acme-none", None, 404, "not_found"),
+        ("GET", "/nothing", None, 404, "not_found"),
+        ("PUT", "/instances", {}, 405, "method_not_allowed"),
+        ("DELETE", "/instances/acme-main", None, 409, "deletion_protected"),
+        ("POST", "/instances/acme-main/resume", None, 409, "instance_status"),
+        ("PATCH", "/instances/acme-main", {"plan": "gold"}, 400, "invalid"),
+    ],
+)
+def test_refusals_have_stable_codes(
+    cast: Cast, script: Script, method: str, path: str, body: Any, status: int, code: str
+) -> None:
+    serving_instance(cast.acme)
+    answer = script.ask(method, path, body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_broken_body_is_malformed(script: Script) -> None:
+    answer = script.client.generic(
+        "POST", "/api/v1/tenants/acme/instances", data="{", content_type="application/json"
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
+def test_a_body_beyond_the_bound_is_not_read(script: Script) -> None:
+    answer = script.ask("POST", "/instances", {"name": "x" * 300_000})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+def test_head_demands_what_get_demands(cast: Cast) -> None:
+    assert script_of(cast, MemberRole.ADMIN).ask("HEAD", "/api-keys").status_code == 200
+    assert script_of(cast, MemberRole.MEMBER).ask("HEAD", "/api-keys").status_code == 403
+    assert script_of(cast, MemberRole.MEMBER).ask("OPTIONS", "/api-keys").status_code == 405
+
+
+def test_a_running_operation_locks_with_its_id(cast: Cast, script: Script) -> None:
+    operation = make_instance(cast.acme, deletion_protected=False)
+    answer = script.ask("DELETE", "/instances/acme-main")
+    assert answer.status_code == 423
+    problem = answer.json()
+    assert problem["code"] == "operation_running"
+    assert (problem["operation_id"], problem["retryable"]) == (str(operation.pk), True)
+
+
+def test_an_operation_can_be_cancelled_retried_and_reset(cast: Cast, script: Script) -> None:
+    operation = make_instance(cast.acme)
+    path = f"/operations/{operation.pk}"
+    assert script.ask("POST", f"{path}/reset").json()["state"] == "failed"
+    assert script.ask("GET", "/instances/acme-main").json()["status"] == "failed"
+    assert script.ask("POST", f"{path}/retry").json()["state"] == "scheduled"
+    assert script.ask("POST", f"{path}/cancel").json()["state"] == "cancelling"
+    assert settle(operation).state == "cancelled"
+    found = script.ask("GET", "/operations?instance=acme-main&state=cancelled").json()["items"]
+    assert [item["id"] for item in found] == [str(operation.pk)]
+
+
+def test_lists_come_in_pages_newest_first(cast: Cast, script: Script) -> None:
+    for number in range(5):
+        make_instance(cast.acme, f"i{number}")
+    first = script.ask("GET", "/instances?limit=2").json()
+    assert [item["handle"] for item in first["items"]] == ["acme-i4", "acme-i3"]
+    make_instance(cast.acme, "late")
+    second = script.client.get(first["next"]).json()
+    assert [item["handle"] for item in second["items"]] == ["acme-i2", "acme-i1"]
+    last = script.client.get(second["next"]).json()
+    assert [item["handle"] for item in last["items"]] == ["acme-i0"]
+    assert last["next"] is None
+
+
+def test_a_repeated_creation_gets_the_first_answer_without_its_secret(
+    cast: Cast, script: Script
+) -> None:
+    serving_instance(cast.acme)
+    path, body = "/instances/acme-main/credentials", {"role": "write"}
+    first = script.ask("POST", path, body, Idempotency_Key="once")
+    again = script.ask("POST", path, body, Idempotency_Key="once")
+    assert first.json()["password"] is not None
+    assert again.status_code == 201
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.json() == {**first.json(), "password": None, "uri": None}
+    assert Credential.objects.count() == 1
+    stored = IdempotencyKey.objects.get()
+    assert first.json()["password"] not in json.dumps(stored.body)
+
+
+def test_a_key_used_for_another_request_is_refused(cast: Cast, script: Script) -> None:
+    wanted = {"name": "a", "engine": "relational", "plan": "lite"}
+    script.ask("POST", "/instances", wanted, Idempotency_Key="once")
+    answer = script.ask("POST", "/instances", {**wanted, "name": "b"}, Idempotency_Key="once")
+    assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_key_reused")
+    assert Instance.objects.count() == 1
+
+
+def test_a_refused_request_claims_no_key(cast: Cast, script: Script) -> None:
+    wanted = {"name": "a", "engine": "relational", "plan": "gold"}
+    assert script.ask("POST", "/instances", wanted, Idempotency_Key="once").status_code == 400
+    wanted["plan"] = "lite"
+    assert script.ask("POST", "/instances", wanted, Idempotency_Key="once").status_code == 202
+
+
+def test_the_same_creation_twice_at_once_happens_once(lasting_cast: Cast) -> None:
+    script = script_of(lasting_cast)
+    wanted = {"name": "a", "engine": "relational", "plan": "lite"}
+    answers: list[Any] = side_by_side(
+        *[lambda: script.ask("POST", "/instances", wanted, Idempotency_Key="k") for _ in range(4)]
+    )
+    assert [answer.status_code for answer in answers] == [202] * 4
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert Instance.objects.count() == 1
+
+
+def test_old_idempotency_keys_are_forgotten(cast: Cast, script: Script) -> None:
+    script.ask("POST", "/api-keys", {"name": "a", "role": "member"}, Idempotency_Key="k")
+    assert idempotency_keys_forget() == 0
+    IdempotencyKey.objects.update(created_at=timezone.now() - RETENTION)
+    assert idempotency_keys_forget() == 1
+
+
+def test_a_key_of_a_member_cannot_mint_more_than_it_may(cast: Cast) -> None:
+    answer = script_of(cast).ask("POST", "/api-keys", {"name": "up", "role": "owner"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+def test_a_revoked_key_is_out_at_once(cast: Cast, script: Script) -> None:
+    key = ApiKey.objects.get()
+    assert script.ask("DELETE", f"/api-keys/{key.pk}").status_code == 204
+    assert script.ask("GET", "").status_code == 401
+
+
+def test_a_session_without_its_csrf_token_changes_nothing(cast: Cast) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(cast.alice)
+    answer = client.post(
+        "/api/v1/tenants/acme/api-keys", {"name": "x", "role": "member"}, "application/json"
+    )
+    assert answer.status_code == 403
+    assert ApiKey.objects.count() == 0
+
+
+def test_everyone_sees_only_their_tenants(cast: Cast, script: Script) -> None:
+    for client, wanted in (
+        (signed_in(cast.charlie), ["globex"]),
+        (signed_in(cast.bob), ["acme"]),
+        (script.client, ["acme"]),
+    ):
+        listed = client.get("/api/v1/tenants").json()["items"]
+        assert [tenant["handle"] for tenant in listed] == wanted
+
+
+def test_the_catalogue_lists_engines_and_plans(cast: Cast, script: Script) -> None:
+    engines = script.client.get("/api/v1/engines").json()["items"]
+    assert {engine["name"]: engine["port"] for engine in engines} == {
+        "inmemory": 6379,
+        "relational": 5432,
+    }
+    plans = script.client.get("/api/v1/plans").json()["items"]
+    assert {plan["name"] for plan in plans} == {"lite", "standard", "dedicated", "unmetered"}
+
+
+def test_usage_is_listed_by_instance_and_by_hour(cast: Cast, script: Script) -> None:
+    serving_instance(cast.acme)
+    period = "start=2026-11-20T12:30:00Z&stop=2026-11-21T12:00:00Z"
+    listed = script.ask("GET", f"/usage?{period}").json()["items"]
+    assert [(item["instance"], item["start"]) for item in listed] == [
+        ("acme-main", "2026-11-20T12:00:00Z")
+    ]
+    assert listed[0]["figures"]["read_units"] == 0
+    hours = script.ask("GET", f"/instances/acme-main/usage?{period}").json()
+    assert hours == {"items": []}
+    wrong = script.ask("GET", "/usage?start=2026-11-21T12:00:00Z&stop=2026-11-20T12:00:00Z")
+    assert wrong.status_code == 400
+
+
+def test_the_openapi_document_is_complete_and_without_warnings(tmp_path: Any) -> None:
+    target = tmp_path / "schema.yml"
+    call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(target))
+    document = yaml.safe_load(target.read_text())
+    assert len(document["paths"]) == 24
+    problem = document["paths"]["/api/v1/plans"]["get"]["responses"]["default"]
+    assert list(problem["content"]) == ["application/problem+json"]
+    assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
+
+
+@pytest.mark.django_db
+def test_the_documentation_is_served_from_here_alone(client: Client) -> None:
+    page = client.get("/api/v1/docs")
+    assert page.status_code == 200
+    assert b"http://" not in page.content
+    assert b"https://" not in page.content
+    assert "script-src 'self';" in page.headers["Content-Security-Policy"]
+    assert client.get("/api/v1/schema").status_code == 200

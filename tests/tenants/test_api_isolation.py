@@ -1,0 +1,215 @@
+"""Every endpoint, asked by everyone: Alice may, Bob as far as his role goes, Charlie finds nothing.
+
+`ENDPOINTS` lists each method of each address with what Alice and Bob get; an endpoint that is not
+listed fails the last test.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from engines.kit.records import Role
+from tenants.accounts.actors import Actor
+from tenants.accounts.models import MemberRole, Membership
+from tenants.api.urls import ADDRESSES
+from tenants.iam.services import api_key_create
+from tenants.instances.credentials import credential_create
+from tenants.instances.models import Instance
+from tenants.instances.services import instance_delete, instance_suspend
+from tenants.operations.models import Operation
+from tenants.operations.services import operation_reset
+from tests.tenants.cast import Cast, person, serving_instance, settle, signed_in
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One method of one address; `prepare` names what must have happened to the instance before."""
+
+    method: str
+    name: str
+    alice: int
+    bob: int
+    body: dict[str, Any] = field(default_factory=dict)
+    prepare: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.name}"
+
+
+# Below a tenant.
+ENDPOINTS = [
+    Endpoint("GET", "tenant", 200, 200),
+    Endpoint("GET", "members", 200, 200),
+    Endpoint("POST", "members", 201, 403, {"email": "new@example.org", "role": "member"}),
+    Endpoint("PATCH", "member", 200, 403, {"role": "auditor"}),
+    Endpoint("DELETE", "member", 204, 403),
+    Endpoint("GET", "api-keys", 200, 403),
+    Endpoint("POST", "api-keys", 201, 403, {"name": "ci", "role": "member"}),
+    Endpoint("DELETE", "api-key", 204, 403),
+    Endpoint("GET", "instances", 200, 200),
+    Endpoint(
+        "POST", "instances", 202, 202, {"name": "new", "engine": "relational", "plan": "lite"}
+    ),
+    Endpoint("GET", "instance", 200, 200),
+    Endpoint("PATCH", "instance", 200, 200, {"plan": "standard", "blocks": 2}),
+    Endpoint("DELETE", "instance", 202, 403),
+    Endpoint("GET", "instance-connection", 200, 200),
+    Endpoint("GET", "instance-usage", 200, 200),
+    Endpoint("POST", "instance-suspend", 202, 202),
+    Endpoint("POST", "instance-resume", 202, 202, prepare="suspended"),
+    Endpoint("POST", "instance-undelete", 202, 403, prepare="quarantined"),
+    Endpoint("GET", "credentials", 200, 200),
+    Endpoint("POST", "credentials", 201, 201, {"role": "read"}),
+    Endpoint("GET", "credential", 200, 200),
+    Endpoint("DELETE", "credential", 204, 204),
+    Endpoint("POST", "credential-rotate", 202, 202),
+    Endpoint("GET", "operations", 200, 200),
+    Endpoint("GET", "operation", 200, 200),
+    Endpoint("POST", "operation-cancel", 202, 202, prepare="suspending"),
+    Endpoint("POST", "operation-retry", 202, 202, prepare="suspend failed"),
+    Endpoint("POST", "operation-reset", 202, 403, prepare="suspending"),
+    Endpoint("GET", "usage", 200, 200),
+]
+# Without a tenant: the same for everyone who is signed in, or for everyone at all.
+ELSEWHERE = {"docs", "engines", "plans", "tenants"}
+
+
+@dataclass
+class Scene:
+    """A tenant with one of everything, and the addresses of it."""
+
+    cast: Cast
+    instance: Instance
+    arguments: dict[str, Any]
+
+    def ask(self, client: Client, endpoint: Endpoint, **other: Any) -> Any:
+        arguments = {**self.arguments, **other}
+        route = next(address for address, name, _ in ADDRESSES if name == endpoint.name)
+        wanted = {key: value for key, value in arguments.items() if f":{key}>" in route}
+        address = reverse(f"api:{endpoint.name}", kwargs=wanted)
+        return client.generic(
+            endpoint.method,
+            address,
+            data=_json(endpoint.body),
+            content_type="application/json",
+        )
+
+
+def _json(body: dict[str, Any]) -> str:
+    return json.dumps(body) if body else ""
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(settings: Any) -> None:
+    settings.OPERATION_WAIT_IN_TASK_S = 0
+
+
+@pytest.fixture
+def scene(cast: Cast) -> Scene:
+    instance = serving_instance(cast.acme, deletion_protected=False)
+    dora = Membership.objects.create(tenant=cast.acme, user=person("dora"), role=MemberRole.MEMBER)
+    return Scene(
+        cast,
+        instance,
+        {
+            "tenant": "acme",
+            "instance": instance.handle,
+            "member_id": dora.pk,
+            "key_id": api_key_create(actor=cast.owner, name="k", role=MemberRole.ADMIN).api_key.pk,
+            "credential_id": credential_create(
+                instance=instance, actor="test", role=Role.READ
+            ).credential.pk,
+            "operation_id": Operation.objects.get(kind="provision").pk,
+        },
+    )
+
+
+def prepare(scene: Scene, what: str) -> None:
+    if what == "quarantined":
+        settle(instance_delete(instance=scene.instance, actor="test"))
+    elif what:
+        operation = instance_suspend(instance=scene.instance, actor="test")
+        scene.arguments["operation_id"] = operation.pk
+        if what == "suspended":
+            settle(operation)
+        elif what == "suspend failed":
+            operation_reset(operation=operation)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_alice_may(scene: Scene, endpoint: Endpoint) -> None:
+    prepare(scene, endpoint.prepare)
+    answer = scene.ask(signed_in(scene.cast.alice), endpoint)
+    assert answer.status_code == endpoint.alice, answer.content
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_bob_may_what_his_role_says(scene: Scene, endpoint: Endpoint) -> None:
+    prepare(scene, endpoint.prepare)
+    answer = scene.ask(signed_in(scene.cast.bob), endpoint)
+    assert answer.status_code == endpoint.bob, answer.content
+    if answer.status_code == 403:
+        assert answer.json()["code"] == "forbidden"
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_charlie_finds_nothing(scene: Scene, endpoint: Endpoint) -> None:
+    prepare(scene, endpoint.prepare)
+    answer = scene.ask(signed_in(scene.cast.charlie), endpoint)
+    assert answer.status_code == 404, answer.content
+    assert answer.json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_acmes_things_are_not_found_through_charlies_own_tenant(
+    scene: Scene, endpoint: Endpoint
+) -> None:
+    prepare(scene, endpoint.prepare)
+    answer = scene.ask(signed_in(scene.cast.charlie), endpoint, tenant="globex")
+    owns_one = {"tenant", "members", "api-keys", "instances", "operations", "usage"}
+    if endpoint.name not in owns_one:
+        assert answer.status_code == 404, answer.content
+    else:
+        assert answer.status_code == endpoint.alice
+        assert b"acme" not in answer.content
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_a_key_of_another_tenant_finds_nothing(scene: Scene, endpoint: Endpoint) -> None:
+    prepare(scene, endpoint.prepare)
+    actor = Actor(scene.cast.globex, MemberRole.OWNER, "user:charlie@example.org")
+    token = api_key_create(actor=actor, name="theirs", role=MemberRole.OWNER).token
+    client = Client(headers={"Authorization": f"Bearer {token}"})
+    assert scene.ask(client, endpoint).status_code == 404
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_a_read_only_key_changes_nothing(scene: Scene, endpoint: Endpoint) -> None:
+    prepare(scene, endpoint.prepare)
+    token = api_key_create(actor=scene.cast.owner, name="r", role=MemberRole.READ_ONLY).token
+    client = Client(headers={"Authorization": f"Bearer {token}"})
+    allowed = endpoint.method == "GET" and endpoint.name != "api-keys"
+    assert scene.ask(client, endpoint).status_code == (200 if allowed else 403)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_nobody_is_asked_who_they_are(scene: Scene, endpoint: Endpoint) -> None:
+    answer = scene.ask(Client(), endpoint)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="weftkit"'
+
+
+def test_every_method_of_every_address_is_in_the_table() -> None:
+    served = {
+        (method.upper(), name)
+        for _, name, view in ADDRESSES
+        for method in ("get", "post", "put", "patch", "delete")
+        if hasattr(view, method) and name not in ELSEWHERE
+    }
+    assert served == {(endpoint.method, endpoint.name) for endpoint in ENDPOINTS}

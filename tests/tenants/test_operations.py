@@ -1,0 +1,346 @@
+"""Operations: they end, whatever is killed, raced, cancelled, retried or reset on the way."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connections, transaction
+from django.utils import timezone
+
+from tenants.core.errors import ConflictError, LockedError
+from tenants.instances.models import Instance, InstanceStatus
+from tenants.instances.services import (
+    instance_delete,
+    instance_resume,
+    instance_suspend,
+)
+from tenants.operations import kinds, runner, services
+from tenants.operations.job import Job
+from tenants.operations.models import Operation, OperationState, StepState
+from tenants.operations.runner import operation_run
+from tests.servers import wait_until
+from tests.tenants.cast import (
+    Cast,
+    make_instance,
+    published,
+    report,
+    serving_instance,
+    settle,
+    side_by_side,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(settings: Any) -> None:
+    """A run that has to wait parks at once; tests of waiting give it patience again."""
+    settings.OPERATION_WAIT_IN_TASK_S = 0
+
+
+def steps_of(operation: Operation) -> dict[str, str]:
+    return {step.name: step.state for step in operation.steps.all()}
+
+
+def leave_to_a_dead_worker(operation: Operation) -> None:
+    """Leave what SIGKILL leaves: a running operation, a lease that ran out, an old heartbeat."""
+    past = timezone.now() - timedelta(seconds=30)
+    Operation.objects.filter(pk=operation.pk).update(
+        state=OperationState.RUNNING,
+        lease_token=uuid.uuid4(),
+        lease_until=past,
+        heartbeat_at=past,
+        run_after=past,
+    )
+
+
+def test_provision_asks_the_host_waits_for_it_and_activates(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    operation_run(operation_id=operation.pk)
+    operation.refresh_from_db()
+    record = published(operation.instance)
+    assert record is not None
+    assert (record.status, record.desired, record.generation) == ("provisioning", "running", 1)
+    assert (operation.state, operation.progress_done) == ("running", 1)
+    assert operation.lease_token is None, "a parked operation holds no worker"
+
+    report(operation.instance)
+    operation_run(operation_id=operation.pk)
+    operation.refresh_from_db()
+    assert operation.state == "succeeded"
+    assert (operation.progress_done, operation.progress_total) == (3, 3)
+    record = published(operation.instance)
+    assert record is not None
+    assert record.status == "active"
+
+
+def test_a_report_of_an_older_generation_does_not_count(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    operation = instance_suspend(instance=instance, actor="test")
+    operation_run(operation_id=operation.pk)
+    instance.refresh_from_db()
+    report(instance, "stopped", generation=instance.generation - 1)
+    operation_run(operation_id=operation.pk)
+    operation.refresh_from_db()
+    assert operation.state == "running"
+
+
+def test_a_waiting_run_goes_on_as_soon_as_the_host_notifies(
+    lasting_cast: Cast, settings: Any
+) -> None:
+    settings.OPERATION_WAIT_IN_TASK_S = 30
+    operation = make_instance(lasting_cast.acme)
+
+    def work() -> None:
+        try:
+            operation_run(operation_id=operation.pk)
+        finally:
+            connections.close_all()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+
+    def is_waiting() -> bool:
+        return steps_of(operation)["server"] == StepState.RUNNING
+
+    wait_until(is_waiting, "the operation waits for the host", 10)
+    report(operation.instance)
+    worker.join(10)
+    operation.refresh_from_db()
+    assert operation.state == "succeeded"
+
+
+def test_two_starts_at_once_leave_one_operation_and_one_refusal_that_names_it(
+    lasting_cast: Cast,
+) -> None:
+    instance = serving_instance(lasting_cast.acme)
+    outcomes = side_by_side(
+        *[lambda: instance_suspend(instance=instance, actor="test") for _ in range(4)]
+    )
+    started = [o for o in outcomes if isinstance(o, Operation)]
+    refused = [o for o in outcomes if isinstance(o, LockedError)]
+    assert (len(started), len(refused)) == (1, 3)
+    assert {error.extra["operation_id"] for error in refused} == {str(started[0].pk)}
+    assert all(error.status == 423 and error.retryable for error in refused)
+
+
+def test_the_database_itself_refuses_a_second_exclusive_operation(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Operation.objects.create(
+            tenant=cast.acme,
+            instance=operation.instance,
+            kind="suspend",
+            actor="test",
+            progress_total=2,
+            deadline_at=timezone.now(),
+        )
+
+
+def test_two_workers_never_run_one_operation_at_once(lasting_cast: Cast) -> None:
+    operation = make_instance(lasting_cast.acme)
+    side_by_side(*[lambda: operation_run(operation_id=operation.pk) for _ in range(4)])
+    operation.instance.refresh_from_db()
+    # Each run of the first step would have raised the generation.
+    assert operation.instance.generation == 1
+
+
+def test_an_operation_of_a_killed_worker_goes_on_from_its_first_unfinished_step(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    operation_run(operation_id=operation.pk)
+    leave_to_a_dead_worker(operation)
+    report(operation.instance)
+    assert services.operation_reap() == 1
+    operation_run(operation_id=operation.pk)
+    operation.refresh_from_db()
+    assert (operation.state, operation.takeovers) == ("succeeded", 1)
+    operation.instance.refresh_from_db()
+    assert operation.instance.generation == 1, "the finished step was not done again"
+
+
+def test_an_operation_with_a_living_worker_is_left_alone(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    Operation.objects.filter(pk=operation.pk).update(
+        state=OperationState.RUNNING,
+        lease_token=uuid.uuid4(),
+        lease_until=timezone.now() + timedelta(seconds=10),
+        run_after=timezone.now() - timedelta(minutes=1),
+    )
+    assert services.operation_reap() == 0
+    operation_run(operation_id=operation.pk)
+    assert steps_of(operation)["request"] == StepState.PENDING
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing_more(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    token = runner._claim(operation.pk)
+    assert token is not None
+    services.operation_reset(operation=operation)
+    with pytest.raises(runner.LeaseLostError):
+        runner._advance(operation.pk, token)
+    operation.refresh_from_db()
+    assert (operation.state, operation.error_code) == ("failed", "reset")
+
+
+def test_an_operation_whose_workers_keep_dying_fails(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    leave_to_a_dead_worker(operation)
+    Operation.objects.filter(pk=operation.pk).update(takeovers=services.TAKEOVERS_MAX)
+    services.operation_reap()
+    operation.refresh_from_db()
+    assert (operation.state, operation.error_code) == ("failed", "no_heartbeat")
+    operation.instance.refresh_from_db()
+    assert operation.instance.status == InstanceStatus.FAILED
+
+
+@pytest.mark.parametrize("by", ["reaper", "worker"])
+def test_an_operation_past_its_deadline_fails_and_its_instance_says_so(cast: Cast, by: str) -> None:
+    operation = make_instance(cast.acme)
+    operation_run(operation_id=operation.pk)
+    Operation.objects.update(deadline_at=timezone.now() - timedelta(seconds=1))
+    if by == "reaper":
+        services.operation_reap()
+    else:
+        operation_run(operation_id=operation.pk)
+    operation.refresh_from_db()
+    assert (operation.state, operation.error_code) == ("failed", "deadline")
+    operation.instance.refresh_from_db()
+    assert operation.instance.status == InstanceStatus.FAILED
+    assert operation.instance.status_detail == "provision failed: it took too long"
+
+
+def test_a_lost_message_is_sent_again_and_not_over_and_over(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    assert services.operation_reap() == 0, "a fresh message may still be on its way"
+    Operation.objects.update(run_after=timezone.now() - timedelta(seconds=6))
+    assert services.operation_reap() == 1
+    assert services.operation_reap() == 0
+    operation.refresh_from_db()
+    assert operation.state == "scheduled"
+
+
+def test_a_server_that_fails_fails_the_operation_and_a_retry_goes_on_from_there(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    operation_run(operation_id=operation.pk)
+    report(operation.instance, "failed")
+    operation_run(operation_id=operation.pk)
+    operation.refresh_from_db()
+    assert (operation.state, operation.error_code) == ("failed", "server_failed")
+    assert steps_of(operation) == {"request": "done", "server": "failed", "activate": "pending"}
+    operation.instance.refresh_from_db()
+    assert operation.instance.status == InstanceStatus.FAILED
+
+    services.operation_retry(operation=operation)
+    operation.refresh_from_db()
+    assert (operation.state, operation.attempt) == ("scheduled", 2)
+    operation.instance.refresh_from_db()
+    assert operation.instance.status == InstanceStatus.PROVISIONING
+    assert operation.instance.generation == 2, "the host is asked anew"
+    assert settle(operation).state == "succeeded"
+
+
+def test_only_a_failed_operation_with_none_after_it_can_be_retried(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    provision = Operation.objects.get(kind="provision")
+    with pytest.raises(ConflictError, match="is succeeded"):
+        services.operation_retry(operation=provision)
+    suspend = instance_suspend(instance=instance, actor="test")
+    services.operation_reset(operation=suspend)
+    assert instance_suspend(instance=instance, actor="test").state == "scheduled"
+    with pytest.raises(ConflictError, match="newer operation"):
+        services.operation_retry(operation=suspend)
+
+
+def test_cancelling_undoes_what_was_done_in_reverse(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    operation = instance_suspend(instance=instance, actor="test")
+    operation_run(operation_id=operation.pk)
+    instance.refresh_from_db()
+    assert instance.status == InstanceStatus.SUSPENDED
+    assert services.operation_cancel(operation=operation).state == "cancelling"
+    assert settle(operation).state == "cancelled"
+    assert steps_of(operation) == {"close": "undone", "server": "pending"}
+    instance.refresh_from_db()
+    assert (instance.status, instance.desired) == ("active", "running")
+
+
+def test_a_cancelled_provision_leaves_a_failed_instance_that_can_be_resumed(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    operation_run(operation_id=operation.pk)
+    services.operation_cancel(operation=operation)
+    assert settle(operation).state == "cancelled"
+    instance = operation.instance
+    instance.refresh_from_db()
+    assert (instance.status, instance.desired) == ("failed", "absent")
+    again = instance_resume(instance=instance, actor="test")
+    assert again.kind == "provision"
+    assert settle(again).state == "succeeded"
+    instance.refresh_from_db()
+    assert instance.status == InstanceStatus.ACTIVE
+
+
+def test_what_has_ended_or_has_no_way_back_cannot_be_cancelled(cast: Cast) -> None:
+    instance = serving_instance(cast.acme, deletion_protected=False)
+    with pytest.raises(ConflictError, match="has succeeded"):
+        services.operation_cancel(operation=Operation.objects.get(kind="provision"))
+    delete = instance_delete(instance=instance, actor="test")
+    with pytest.raises(ConflictError, match="cannot be cancelled"):
+        services.operation_cancel(operation=delete)
+
+
+def test_reset_frees_the_instance_for_the_next_operation(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    stuck = instance_suspend(instance=instance, actor="test")
+    operation_run(operation_id=stuck.pk)
+    services.operation_reset(operation=stuck)
+    instance.refresh_from_db()
+    assert settle(instance_resume(instance=instance, actor="test")).state == "succeeded"
+
+
+def test_an_idempotency_key_names_one_operation(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    first = instance_suspend(instance=instance, actor="test", idempotency_key="k1")
+    assert instance_suspend(instance=instance, actor="test", idempotency_key="k1") == first
+    settle(first)
+    instance.refresh_from_db()
+    assert instance_suspend(instance=instance, actor="test", idempotency_key="k1") == first
+    with pytest.raises(ConflictError) as refused:
+        instance_resume(instance=instance, actor="test", idempotency_key="k1")
+    assert refused.value.code == "idempotency_key_reused"
+
+
+def test_another_tenants_key_is_another_key(cast: Cast) -> None:
+    ours, theirs = serving_instance(cast.acme), serving_instance(cast.globex)
+    first = instance_suspend(instance=ours, actor="test", idempotency_key="k1")
+    assert instance_suspend(instance=theirs, actor="test", idempotency_key="k1") != first
+
+
+def test_an_operation_that_does_not_fit_the_status_is_refused(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    with pytest.raises(ConflictError) as refused:
+        instance_resume(instance=instance, actor="test")
+    assert refused.value.code == "instance_status"
+    assert Operation.objects.filter(kind="resume").count() == 0
+
+
+STEPS = [(kind, step.name) for kind, spec in kinds.KINDS.items() for step in spec.steps]
+
+
+@pytest.mark.parametrize(("kind", "name"), [s for s in STEPS if s[0] not in {"rotate", "purge"}])
+def test_every_step_stands_being_done_twice(cast: Cast, kind: str, name: str) -> None:
+    before = {"provision": "provisioning", "resume": "suspended", "undelete": "quarantined"}
+    instance = serving_instance(cast.acme)
+    moment = timezone.now() if kind == "undelete" else None
+    Instance.objects.filter(pk=instance.pk).update(
+        status=before.get(kind, "active"), quarantined_at=moment
+    )
+    for step in kinds.KINDS[kind].steps:
+        for _ in range(2 if step.name == name else 1):
+            instance = Instance.objects.select_for_update().get(pk=instance.pk)
+            assert step.do(Job(instance)) is None
+            report(instance)
+    wanted = {"delete": "quarantined", "suspend": "suspended"}.get(kind, "active")
+    instance.refresh_from_db()
+    assert instance.status == wanted

@@ -1,0 +1,242 @@
+"""What every installation shares. Read `environment.py` for where the values come from."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from weftkit_site.settings import environment as env
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# --- This installation ---------------------------------------------------------------------------
+WEFTKIT_HOME = Path(env.text("WEFTKIT_HOME", str(ROOT / ".weftkit"))).resolve()
+READ_WEFTKIT_TOML = env.weftkit_toml
+WEFTKIT = READ_WEFTKIT_TOML(env.text("WEFTKIT_CONFIG"))
+PORT_OFFSET = env.number("WEFTKIT_PORT_OFFSET", 0)
+HOST_NAME = env.text("WEFTKIT_HOST_NAME", "local")
+PUBLIC_HOST = env.text("WEFTKIT_PUBLIC_HOST", "localhost")
+REGION = env.text("WEFTKIT_REGION", "local")
+TLS_CERT = env.text("WEFTKIT_TLS_CERT")
+TLS_CA_PUBLIC = env.text("WEFTKIT_TLS_CA_PUBLIC")
+CONSOLE_PORT = (8443 if TLS_CERT else 8088) + PORT_OFFSET
+CONSOLE_URL = f"{'https' if TLS_CERT else 'http'}://{PUBLIC_HOST}:{CONSOLE_PORT}"
+
+# --- Secrets -------------------------------------------------------------------------------------
+SECRETS_DIR = Path(env.text("WEFTKIT_SECRETS_DIR", str(WEFTKIT_HOME / "secrets")))
+SECRET_KEY = env.secret(SECRETS_DIR, "django.key")
+PEPPERS = env.peppers(SECRETS_DIR)
+PEPPER_ID = max(PEPPERS, default=0)
+
+# --- Django --------------------------------------------------------------------------------------
+DEBUG = False
+INSTALLED_APPS = [
+    "weftkit_site",
+    "tenants.core",
+    "tenants.accounts",
+    "tenants.iam",
+    "tenants.usage",
+    "tenants.instances",
+    "tenants.operations",
+    "tenants.publish",
+    "tenants.audit",
+    "tenants.billing",
+    "tenants.console",
+    "tenants.api",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "channels",
+]
+MIDDLEWARE = [
+    "tenants.core.middleware.request_id",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "tenants.core.middleware.content_security_policy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "weftkit_site.urls"
+ASGI_APPLICATION = "weftkit_site.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+            ]
+        },
+    }
+]
+DATABASES = {"default": env.database(env.text("WEFTKIT_DATABASE_URL", "postgresql:///weftkit"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-gb"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- Sign-in -------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+LOGIN_URL = "console:sign-in"
+LOGIN_REDIRECT_URL = "console:dashboard"
+LOGOUT_REDIRECT_URL = "console:sign-in"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+# --- Static files: ours, and the API's documentation pages; no other host is asked ---------------
+STATIC_URL = "static/"
+STATICFILES_DIRS = [ROOT / "static"]
+STATIC_ROOT: Path | None = WEFTKIT_HOME / "static"
+WHITENOISE_ALLOW_ALL_ORIGINS = False
+
+# --- REST API ------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "tenants.iam.authentication.ApiKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["tenants.core.parsers.BoundedJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PAGINATION_CLASS": "tenants.core.pagination.NewestFirst",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "tenants.core.problems.exception_to_problem",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "WeftKit admin API",
+    "DESCRIPTION": "Tenants, members, keys, instances, credentials, operations and usage.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "tenants.api.schema.add_problems",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "MemberRole": "tenants.accounts.models.MemberRole",
+        "CredentialRole": "tenants.instances.models.CredentialRole",
+        "InstanceStatus": "tenants.instances.models.InstanceStatus",
+        "OperationState": "tenants.operations.models.OperationState",
+        "StepState": "tenants.operations.models.StepState",
+    },
+}
+
+# --- Operations and retention --------------------------------------------------------------------
+# A worker renews its lease at least once a second; a reaper looks every three. So an operation
+# whose worker was killed goes on within ten seconds.
+OPERATION_LEASE_S = 6
+OPERATION_WAIT_IN_TASK_S = 20.0
+QUARANTINE_RETENTION = timedelta(days=7)
+SECRET_GRACE = timedelta(hours=24)
+
+# --- Celery --------------------------------------------------------------------------------------
+REDIS_URL = env.text("WEFTKIT_REDIS_URL", "redis://localhost:6379")
+CELERY_BROKER_URL = env.celery_broker(REDIS_URL)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # for ever
+# A message of a killed worker comes back after this; operations do not wait for it (the reaper).
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 600,
+    "socket_timeout": 30,
+    # A request that starts an operation does not wait for a broker that is away (the reaper again).
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+}
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_SOFT_TIME_LIMIT = 90
+CELERY_TASK_TIME_LIMIT = 120
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE_FILENAME = str(WEFTKIT_HOME / "celerybeat-schedule")
+# `expires`: a beat that ran while the workers were away leaves no heap of the same task behind.
+CELERY_BEAT_SCHEDULE = {
+    name: {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+    for name, task, seconds in [
+        ("reap operations", "operations.reap", 3.0),
+        ("take usage in", "usage.roll_up", 5.0),
+        ("take key use in", "publish.take_key_seen", 10.0),
+        ("take audit in", "audit.take_in", 10.0),
+        ("purge what left quarantine", "instances.purge_due", 60.0),
+        ("drop expired secrets", "instances.sweep_secrets", 300.0),
+        ("forget old usage keys", "usage.forget_claims", 3600.0),
+        ("forget old idempotency keys", "api.forget_keys", 3600.0),
+    ]
+}
+
+# --- Channels ------------------------------------------------------------------------------------
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [{"address": env.redis_database(REDIS_URL, 1)}]},
+    }
+}
+
+# --- Logs: one JSON object a line, with the request id ------------------------------------------
+SHARED_PROCESSORS: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+structlog.configure(
+    processors=[*SHARED_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": SHARED_PROCESSORS,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    # They say at INFO that a task came, went, and is due again: several lines a second.
+    "loggers": {
+        name: {"level": "WARNING"}
+        for name in ("celery.app.trace", "celery.beat", "celery.worker.strategy")
+    },
+    "root": {"handlers": ["stderr"], "level": env.log_level("WEFTKIT_LOG_LEVEL")},
+}

@@ -1,0 +1,18 @@
+"""The tests: fixed secrets, cheap password hashes, an in-memory broker.
+
+The database is the throw-away server of `tests/conftest.py`; `tests/tenants/conftest.py` points
+here to it. Operations are run by the tests themselves, as a worker would run them.
+"""
+
+from weftkit_site.settings.base import *  # noqa: F403
+
+SECRET_KEY = "test-only-" + "0" * 54
+PEPPERS = {1: bytes(range(32))}
+PEPPER_ID = 1
+ALLOWED_HOSTS = ["testserver", "localhost"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+CELERY_BROKER_URL = "memory://"
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+STATIC_ROOT = None
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = True

@@ -1,0 +1,15 @@
+"""Every address of the control plane: health, the REST API, the dashboard."""
+
+from django.urls import include, path
+
+from tenants.core import health
+
+urlpatterns = [
+    path("healthz", health.live, name="healthz"),
+    path("readyz", health.ready, name="readyz"),
+    path("api/v1/", include("tenants.api.urls")),
+    path("", include("tenants.console.urls")),
+]
+
+handler404 = "tenants.core.problems.page_not_found"
+handler500 = "tenants.core.problems.page_failed"
