@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.admin import Admin
 from tests.servers import PostgresServer, RedisServer, run_postgres, run_redis, temporary_home
 from tests.stack import Stack, run_stack
 
@@ -37,3 +39,10 @@ def stack() -> Iterator[Stack]:
     """The embedded default, started once for the run."""
     with run_stack(WEFTKIT_WORKERS="2") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def admin(stack: Stack) -> Iterator[Admin]:
+    """The owner of the tenant `demo`, at the REST API."""
+    with contextlib.closing(Admin(stack)) as signed_in:
+        yield signed_in

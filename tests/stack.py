@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -123,7 +124,7 @@ class Stack:
         return httpx.Client(
             base_url=api["url"].rstrip("/") + "/",
             headers={"Authorization": f"Bearer {key or api['key']}"},
-            verify=self.ca,
+            verify=ssl.create_default_context(cafile=self.ca),
             timeout=30,
         )
 
@@ -137,6 +138,8 @@ class Stack:
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                 mine = mark in (entry / "environ").read_bytes().split(b"\0")
+                # Redis writes its title over its environment.
+                mine = mine or str(self.home) in command
             except OSError:
                 continue
             if mine and all(word in command for word in words):

@@ -7,6 +7,8 @@ import re
 import subprocess
 from collections.abc import Callable
 
+import psycopg
+
 from tests.benchmarks.measure import Measured, Pair
 from tests.servers import package_path
 from tests.stack import Stack
@@ -32,21 +34,28 @@ def select_only(dsn: str, mode: str, seconds: int, clients: int) -> Measured:
     return Measured(float(rate[1]), int(count[1]))
 
 
+def started_at(dsn: str) -> str:
+    """Return when the server behind `dsn` was started: what tells one server from another."""
+    with psycopg.connect(dsn) as connection:
+        return str(connection.execute("SELECT pg_postmaster_start_time()").fetchone())
+
+
+def own_socket(stack: Stack, uri: str) -> str:
+    """Return a DSN of the instance's own server, past the data plane."""
+    wanted = started_at(uri)
+    for path in stack.home.glob("run/i/*/.s.PGSQL.5432"):
+        dsn = f"postgresql://owner@/weftkit?host={path.parent}"
+        if started_at(dsn) == wanted:
+            return dsn
+    raise AssertionError("the instance's socket was not found")
+
+
 @functools.cache
 def prepared(stack: Stack) -> tuple[str, str]:
     """Fill the tables once; return the DSN of the instance's own server and the printed one."""
-    connection = stack.connection("demo", "relational")
-    run(connection.uri, "-i", "-q", "-s", str(SCALE))
-    sockets = [path.parent for path in stack.home.glob("run/i/*/.s.PGSQL.5432") if path.is_socket()]
-    for directory in sockets:
-        dsn = f"postgresql://owner@/weftkit?host={directory}"
-        found = subprocess.run(
-            [PGBENCH.with_name("psql"), dsn, "-Atc", "SELECT to_regclass('pgbench_accounts')"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        if found.stdout.strip():
-            return dsn, connection.uri
-    raise AssertionError("the demo instance's socket was not found")
+    uri = stack.connection("demo", "relational").uri
+    run(uri, "-i", "-q", "-s", str(SCALE))
+    return own_socket(stack, uri), uri
 
 
 def select(mode: str, clients: int) -> Callable[[Stack, int], Pair]:

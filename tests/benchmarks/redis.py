@@ -7,10 +7,11 @@ import io
 import shutil
 import subprocess
 from collections.abc import Callable
+from uuid import UUID
 
 import redis
-from engines.kit.auth import service_secret
 
+from engines.kit.auth import service_secret
 from tests.benchmarks.measure import Measured, Pair
 from tests.stack import Stack
 
@@ -32,19 +33,19 @@ def benchmark(arguments: list[str], command: str, pipeline: int, seconds: int) -
     return Measured(float(rows[0]["rps"]), requests)
 
 
-def own_socket(stack: Stack) -> list[str]:
-    """Return redis-benchmark's arguments for the demo instance's own server."""
+def own_socket(stack: Stack) -> tuple[str, str, str]:
+    """Return (socket, user, password) of the demo instance's own server, past the data plane.
+
+    The user is the credential's own, as the data plane made it there at the last sign-in.
+    """
     connection = stack.connection("demo", "inmemory")
-    mark = "weftkit:benchmark"
-    redis.Redis.from_url(connection.uri).set(mark, "1")
+    wanted = redis.Redis.from_url(connection.uri).info("server")["run_id"]
     master = bytes.fromhex((stack.home / "secrets" / "master.key").read_text().strip())
     for path in stack.home.glob("run/i/*/redis.sock"):
-        dashed = path.parent.name
-        parts = [dashed[:8], dashed[8:12], dashed[12:16], dashed[16:20], dashed[20:]]
-        secret = service_secret(master, "-".join(parts))
+        secret = service_secret(master, str(UUID(path.parent.name)))
         server = redis.Redis(unix_socket_path=str(path), username="weftkit", password=secret)
-        if server.exists(mark):
-            return ["-s", str(path), "--user", "weftkit", "-a", secret]
+        if server.info("server")["run_id"] == wanted:
+            return str(path), connection.user, secret
     raise AssertionError("the demo instance's socket was not found")
 
 
@@ -53,7 +54,8 @@ def command(name: str, pipeline: int) -> Callable[[Stack, int], Pair]:
 
     def pair(stack: Stack, seconds: int) -> Pair:
         connection = stack.connection("demo", "inmemory")
-        direct = own_socket(stack)
+        path, user, secret = own_socket(stack)
+        direct = ["-s", path, "--user", user, "-a", secret]
         through = [
             "-h", connection.host, "-p", str(connection.port),
             "--user", connection.user, "-a", connection.password,

@@ -1,0 +1,40 @@
+"""Run another project's test suite directly and through the data plane, and compare.
+
+    make conformance SUITE=psycopg CHECKOUT=/path/to/psycopg
+    make conformance SUITE=redis CHECKOUT=/path/to/redis
+
+The checkout is never part of this project. The oracle is the same suite on the same instance server
+without the data plane between: only what differs is ours, and is printed with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tests.conformance import psycopg_suite, redis_suite
+from tests.conformance.outcome import compare
+from tests.stack import run_stack
+
+SUITES = {"psycopg": psycopg_suite.run, "redis": redis_suite.run}
+
+
+def main() -> None:
+    """Run one suite; exit with 1 if the two runs differ."""
+    parser = argparse.ArgumentParser(prog="make conformance", description=__doc__)
+    parser.add_argument("suite", choices=sorted(SUITES))
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("--only", default="", help="a part of the suite, in its own words")
+    arguments = parser.parse_args()
+    if not arguments.checkout.is_dir():
+        sys.exit(f"no such checkout: {arguments.checkout}")
+    with run_stack(WEFTKIT_WORKERS="1") as stack:
+        direct, through = SUITES[arguments.suite](stack, arguments.checkout, arguments.only)
+    report, is_equal = compare(direct, through)
+    sys.stdout.write(report)
+    sys.exit(0 if is_equal else 1)
+
+
+if __name__ == "__main__":
+    main()
