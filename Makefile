@@ -40,7 +40,7 @@ test: $(VENV)/dev.stamp test-dataplane ## every test, against real servers
 .venv-dataplane/stamp: requirements/dataplane.txt requirements/dev.txt
 	@test -x .venv-dataplane/bin/python || $(PYTHON) -m venv .venv-dataplane
 	@.venv-dataplane/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/dataplane.txt
-	@$(PYTHON) requirements/pinned.py pytest pytest-asyncio hypothesis httpx 'psycopg[binary]' > .venv-dataplane/test-tools.txt
+	@$(PYTHON) requirements/pinned.py pytest pytest-asyncio pytest-timeout hypothesis httpx 'psycopg[binary]' > .venv-dataplane/test-tools.txt
 	@.venv-dataplane/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r .venv-dataplane/test-tools.txt
 	@touch $@
 
