@@ -1,0 +1,20 @@
+"""The instance host: keeps every relayed instance's own server process as its record wants it.
+
+`python -m dataplane.host` runs once on each machine that holds instances. It reads the published
+records of its host name, starts, stops, adopts and removes PostgreSQL and Redis servers, and writes
+what it made true into `publish.observed`. It serves no client: the data plane connects to the
+servers' unix sockets by itself, so clients never wait for this process.
+
+Read in this order:
+
+    paths            where an instance's data, sockets and logs are
+    settings         the environment
+    binaries         which postgres and redis-server are used
+    process          one server process: spawn, adopt, signal, wait for its end
+    bounds           what a server process may take (rlimits, OOM score, cgroup)
+    template, clone  the ready-made data directory, and copying it
+    postgres, redis  the two kinds of server, behind the protocol of `server`
+    feed, snapshot   records in, observations out, and the last known good file
+    keeper           one task an instance: compares, acts, reports
+    host             all keepers together, start and stop of the whole
+"""

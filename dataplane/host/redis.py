@@ -1,0 +1,235 @@
+"""A Redis (or Valkey) server of one instance: configure, start, adopt, stop.
+
+The append-only file is the only persistence (written each second, as Redis' default has it). The
+user `default` is off; `weftkit` signs in with the service secret and has all rights; the data plane
+makes one ACL user a credential at its first sign-in, and the host removes those that no record
+names any more, which also ends their connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import signal
+
+from dataplane.host import paths
+from dataplane.host.binaries import server_version
+from dataplane.host.bounds import MEBIBYTE, Bounds
+from dataplane.host.clone import sync_file_system, write_atomically
+from dataplane.host.process import ServerProcess, adopt, clear_directory
+from dataplane.host.redis_control import SERVICE_USER, RedisReplyError, Reply, exchange
+from dataplane.host.server import ServerError, Site, directory_bytes
+from dataplane.host.settings import HostSettings
+from engines.kit.auth import service_secret
+from engines.kit.records import InstanceRecord, Limits
+
+PROGRAMS = ("redis-server", "valkey-server")
+STOP_SECONDS_MAX = 30.0  # SIGTERM writes the rest of the append-only file
+KILL_SECONDS_MAX = 10.0
+CLIENTS_RESERVED = 32  # for the host and for sign-ins that overlap with sign-outs
+OUR_USERS = frozenset({SERVICE_USER, "default"})
+
+# weftkit.toml's words -> Redis' words.
+EVICTION_POLICIES = {"noeviction": "noeviction", "lru": "allkeys-lru", "lfu": "allkeys-lfu"}
+
+FIXED = (
+    ("port", "0"),
+    ("unixsocketperm", "700"),
+    ("pidfile", "redis.pid"),
+    ("daemonize", "no"),
+    ("databases", "16"),
+    ("save", '""'),
+    ("appendonly", "yes"),
+    # 6.2 and 7 both read a file whose last write was cut off by a crash.
+    ("aof-load-truncated", "yes"),
+    ("auto-aof-rewrite-min-size", "16mb"),
+    ("loglevel", "notice"),
+    ("logfile", '""'),  # standard output, which is the instance's log
+    ("always-show-logo", "no"),
+    ("tcp-keepalive", "0"),
+    ("timeout", "0"),
+)
+
+
+class RedisServer:
+    """The `Server` of an instance of an in-memory engine."""
+
+    def __init__(self, settings: HostSettings, site: Site) -> None:
+        self._settings = settings
+        self._site = site
+        self._secret = service_secret(settings.master_key, site.instance_id)
+        self._socket = paths.redis_socket(settings.run_dir, site.instance_id)
+        self._named: frozenset[str] = frozenset()  # user names of the last applied record
+        self._suspects: frozenset[str] = frozenset()  # users that no record explained last time
+        self.process: ServerProcess | None = None
+
+    @property
+    def site(self) -> Site:
+        """Where it lives."""
+        return self._site
+
+    def has_data(self) -> bool:
+        """Say whether the working directory is there."""
+        return self._site.data.is_dir()
+
+    async def provision(self) -> None:
+        """Make the empty working directory."""
+        try:
+            self._site.make_directories()
+            self._site.data.mkdir(mode=0o700)
+            await asyncio.to_thread(sync_file_system, self._site.instance_dir)
+        except OSError as error:
+            raise ServerError("the data directory cannot be made") from error
+
+    async def adopt(self) -> bool:
+        """Take hold of a server that runs in our working directory."""
+        try:
+            pid = int((self._site.data / "redis.pid").read_text())
+        except (OSError, ValueError):
+            return False
+        self.process = adopt(
+            pid, programs=(*PROGRAMS, self._settings.redis_server.name), directory=self._site.data
+        )
+        if self.process is None:
+            return False
+        try:
+            await self._say(("PING",))
+        except RedisReplyError as error:
+            if error.code == "WRONGPASS":
+                # It was started under another master key: nobody could sign in.
+                await self.stop()
+                return False
+        except OSError:
+            pass  # it runs but does not answer yet; `is_ready` will tell
+        return True
+
+    async def start(self, record: InstanceRecord) -> None:
+        """Start the server. Raises ServerError."""
+        program = self._settings.redis_server
+        self._check_version(server_version(program))
+        try:
+            self._site.make_directories()
+            path = self._site.instance_dir / "redis.conf"
+            # Two servers on one append-only file would ruin it.
+            await clear_directory(
+                self._site.data, number=signal.SIGTERM, seconds_max=STOP_SECONDS_MAX
+            )
+            await asyncio.to_thread(write_atomically, path, self._render(record.limits).encode())
+            self._socket.unlink(missing_ok=True)
+            self.process = self._site.launch([program, path], _bounds(record.limits))
+        except OSError as error:
+            raise ServerError("the server cannot be started") from error
+        self._named = self._suspects = frozenset()
+
+    async def is_ready(self) -> bool:
+        """Say whether the server answers; while it loads its file it does not."""
+        try:
+            await self._say(("PING",))
+        except (OSError, RedisReplyError):
+            return False
+        return True
+
+    async def apply(self, record: InstanceRecord) -> str:
+        """Set memory, policy and connections live, and drop users whose credential is gone."""
+        named = _usernames(record)
+        settings = _changeable(record.limits).items()
+        try:
+            await self._say(
+                *(("CONFIG", "SET", name, value) for name, value in settings),
+                *(("ACL", "DELUSER", name) for name in sorted(self._named - named - OUR_USERS)),
+            )
+        except (OSError, RedisReplyError) as error:
+            raise ServerError("the server does not take its settings") from error
+        self._named = named
+        return ""
+
+    async def tidy(self, record: InstanceRecord) -> bool:
+        """Drop users that no record explained at two looks in a row.
+
+        Once is not enough: the data plane may know a newer record than we do.
+        """
+        with contextlib.suppress(OSError, RedisReplyError):
+            (users,) = await self._say(("ACL", "USERS"))
+            assert isinstance(users, list)
+            unexplained = frozenset(map(str, users)) - _usernames(record) - OUR_USERS
+            doomed = sorted(unexplained & self._suspects)
+            if doomed:
+                await self._say(("ACL", "DELUSER", *doomed))
+            self._suspects = unexplained.difference(doomed)
+        return False
+
+    async def stop(self) -> None:
+        """Stop the server; it writes what it holds of the append-only file first."""
+        process = self.process
+        if process is None:
+            return
+        process.send(signal.SIGTERM)
+        if not await process.wait_for(STOP_SECONDS_MAX):
+            process.send(signal.SIGKILL)
+            await process.wait_for(KILL_SECONDS_MAX)
+        self.process = None
+
+    def storage_bytes(self) -> int:
+        """Measure the append-only file."""
+        return directory_bytes(self._site.data)
+
+    async def _say(self, *commands: tuple[str, ...]) -> list[Reply]:
+        return await exchange(self._socket, self._secret, commands)
+
+    def _render(self, limits: Limits) -> str:
+        digest = hashlib.sha256(self._secret.encode()).hexdigest()
+        lines = [
+            "# Written by the instance host; changes are lost.",
+            f'dir "{self._site.data}"',
+            f'unixsocket "{self._socket}"',
+            *(f"{name} {value}" for name, value in FIXED),
+            *(f"{name} {value}" for name, value in _changeable(limits).items()),
+            "user default off -@all",
+            f"user {SERVICE_USER} on #{digest} ~* &* +@all",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _check_version(self, version: tuple[int, ...]) -> None:
+        """Refuse a server that is older than the one that wrote the data.
+
+        Redis 7 keeps its append-only file in a directory of its own: 6.2 would not see it, and
+        would start empty.
+        """
+        path = self._site.instance_dir / "instance.json"
+        try:
+            written_by = tuple(json.loads(path.read_text())["server_version"])
+        except (OSError, ValueError, KeyError):
+            written_by = (0,)
+        if version[:2] < written_by[:2]:
+            raise ServerError("the data was written by a newer server version", is_final=True)
+        if version != written_by:
+            write_atomically(path, json.dumps({"server_version": version}).encode())
+
+
+def _usernames(record: InstanceRecord) -> frozenset[str]:
+    return frozenset(each.username for each in record.credentials if each.enabled)
+
+
+def _changeable(limits: Limits) -> dict[str, str]:
+    """Return the settings that follow the plan and can be changed while the server runs."""
+    # Replies that a client does not fetch are outside of maxmemory; this bounds them.
+    pending = max(32 * MEBIBYTE, limits.memory_bytes)
+    return {
+        "maxmemory": str(limits.memory_bytes),
+        "maxmemory-policy": EVICTION_POLICIES[limits.eviction_policy],
+        "maxclients": str(limits.connections + CLIENTS_RESERVED),
+        "appendfsync": "everysec" if limits.fsync else "no",
+        "client-output-buffer-limit": f"normal {pending} {pending // 2} 60",
+    }
+
+
+def _bounds(limits: Limits) -> Bounds:
+    return Bounds(
+        # A rewrite of the append-only file forks: in the worst case every page is copied.
+        memory_bytes=limits.memory_bytes * 2 + 64 * MEBIBYTE,
+        data_bytes=0,  # Redis ends itself when an allocation fails; maxmemory is the bound
+        files=limits.connections + CLIENTS_RESERVED + 128,
+        processes=16,
+    )
