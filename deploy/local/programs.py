@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import json
 import signal
 import sys
@@ -181,8 +182,12 @@ def _bootstrap_fingerprint(home: Home, schema: str) -> str:
         home.public_host,
         home.has_tls,
         _digest_if_there(home.connections_file),
+        # `env:NAME` values change without the file. The digest is kept on disk, so it is keyed.
+        [(user.username, user.password, user.roles) for user in home.settings.auth.users],
+        [home.settings.auth.method, home.settings.auth.jwt_secret],
     ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    key = (home.secrets / "master.key").read_bytes()
+    return hmac.digest(key, json.dumps(facts).encode(), "sha256").hex()
 
 
 def _digest_if_there(path: Path) -> str:

@@ -81,11 +81,12 @@ def rate_error(
     request_class: str, limit_units: int, retry_after_s: float, *, name: str = "units"
 ) -> RequestError:
     """Build the refusal of the admission limiter, worded alike in every protocol."""
+    retry_after_ms = f"{retry_after_s * 1000:.0f}"
     return RequestError(
         Reason.RATE,
         f"rate limit exceeded: {limit_units} {request_class} {name} per second",
-        detail=f"class={request_class} limit={limit_units} retry_after_ms={retry_after_s * 1000:.0f}",
-        hint=f"Retry after {retry_after_s * 1000:.0f} ms, or choose a larger plan.",
+        detail=f"class={request_class} limit={limit_units} retry_after_ms={retry_after_ms}",
+        hint=f"Retry after {retry_after_ms} ms, or choose a larger plan.",
         retry_after_s=retry_after_s,
         request_class=request_class,
         limit_units=limit_units,

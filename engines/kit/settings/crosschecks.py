@@ -21,6 +21,10 @@ def check_auth(settings: Settings) -> Iterator[Finding]:
         yield ("auth", "method"), "auth.method 'mtls' needs tls.ca_file"
 
 
+# Users that every Redis server of an instance has: our own, and Redis's, which is switched off.
+RESERVED_USERS = frozenset({"weftkit", "default"})
+
+
 def check_users(settings: Settings) -> Iterator[Finding]:
     """User names are unique, and leave the names of generated keys alone."""
     seen: set[str] = set()
@@ -30,6 +34,8 @@ def check_users(settings: Settings) -> Iterator[Finding]:
             yield place, f"user '{user.username}' is declared twice"
         if user.username.startswith("wk_"):
             yield place, "user names that begin with 'wk_' are those of generated keys"
+        if user.username in RESERVED_USERS:
+            yield place, f"the user name '{user.username}' is reserved"
         seen.add(user.username)
 
 

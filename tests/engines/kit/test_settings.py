@@ -253,6 +253,8 @@ ERRORS = [
         "user 'a' is declared twice",
     ),
     ("[[auth.users]]\nusername = 'wk_a'\npassword = 'x'", 2, "user names that begin with 'wk_'"),
+    ("[[auth.users]]\nusername = 'default'\npassword = 'x'", 2, "'default' is reserved"),
+    ("[[auth.users]]\nusername = 'weftkit'\npassword = 'x'", 2, "'weftkit' is reserved"),
     ("[tls]\ncert_file = 'x'", 2, "tls.cert_file needs tls.key_file"),
     ("[tls]\nkey_file = 'x'", 2, "tls.key_file needs tls.cert_file"),
     ("[graph]\nport = 5432", 2, "port 5432 of [graph] is already that of [relational]"),
