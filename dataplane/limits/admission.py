@@ -1,0 +1,156 @@
+"""Admission of requests: the state of an instance in this worker, and the gate of a connection.
+
+`admit` runs once a request. For an unmetered plan it is one look at a flag and one addition into
+the counter file, which is meter, metric and dashboard at once. A change of the record reaches every
+gate at once, because all gates of an instance share its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dataplane.limits.leases import Bucket, CommonWindow
+from dataplane.observe.counters import COUNTER_WORD, REFUSED_WORD, Slot
+from engines.kit.errors import Reason, RequestError
+from engines.kit.ports import RequestClass, Wait
+from engines.kit.records import InstanceRecord, Status
+
+# Said only to clients that have proven who they are.
+_GONE = "the instance was deleted"
+_NOT_IN_SERVICE = {
+    Status.PROVISIONING: "the instance is being provisioned; try again in a moment",
+    Status.SUSPENDED: "the instance is suspended; resume it in the dashboard or through the API",
+    Status.QUARANTINED: "the instance was deleted; until it is purged it can be undeleted",
+    Status.FAILED: "the instance has failed; see its last operation",
+}
+_METERED = (RequestClass.READ, RequestClass.WRITE, RequestClass.QUERY)
+
+
+class InstanceState:
+    """What all connections of one instance share."""
+
+    def __init__(
+        self,
+        record: InstanceRecord,
+        slot: Slot,
+        common: CommonWindow,
+        *,
+        workers: int,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.record = record
+        self.slot = slot
+        self._common = common
+        self._workers = workers
+        self._monotonic = monotonic
+        self._buckets: dict[RequestClass, Bucket] = {}
+        self._refusal: RequestError | None = None
+        self._quota: RequestError | None = None
+        self.is_bounded = False
+        self.follow(record, 0)
+
+    def follow(self, record: InstanceRecord | None, storage_bytes: int) -> None:
+        """Take a change of the record, or of the size that the host observed."""
+        if record is None or record.status is not Status.ACTIVE:
+            self._refusal = suspended_error(record)
+        else:
+            self.record = record
+            self._refusal = None
+            self._follow_limits(record)
+            self._quota = _quota_error(record, storage_bytes)
+        self.is_bounded = bool(self._refusal or self._quota or self._buckets)
+
+    def decide(
+        self, request_class: RequestClass, units: int, grows: bool
+    ) -> RequestError | Wait | None:
+        """Answer for an instance that has any bound at all."""
+        if self._refusal is not None:
+            return self._refusal
+        if grows and self._quota is not None:
+            return self._quota
+        bucket = self._buckets.get(request_class)
+        return bucket.take(units) if bucket is not None else None
+
+    def bucket(self, request_class: RequestClass) -> Bucket | None:
+        """Return the bucket of a class that the plan limits."""
+        return self._buckets.get(request_class)
+
+    def _follow_limits(self, record: InstanceRecord) -> None:
+        for request_class in _METERED:
+            limit: int | None = getattr(record.limits, request_class.name.lower())
+            known = self._buckets.get(request_class)
+            if limit is None:
+                self._buckets.pop(request_class, None)
+            elif known is not None:
+                known.set_limit(limit)
+            else:
+                self._buckets[request_class] = Bucket(
+                    self._common,
+                    f"wk:window:{record.instance_id}:{request_class.name.lower()}",
+                    request_class,
+                    limit,
+                    workers=self._workers,
+                    monotonic=self._monotonic,
+                )
+
+
+class ConnectionGate:
+    """`ports.Gate` of one signed-in connection."""
+
+    __slots__ = ("_cells", "_counters", "_refused", "_state")
+
+    def __init__(self, state: InstanceState) -> None:
+        self._state = state
+        self._cells = state.slot.cells
+        self._counters = state.slot.base + COUNTER_WORD
+        self._refused = state.slot.base + REFUSED_WORD
+
+    def admit(
+        self, request_class: RequestClass, units: int = 1, *, grows: bool = False
+    ) -> RequestError | Wait | None:
+        """Take `units` of `request_class`; see `ports.Gate`."""
+        state = self._state
+        if state.is_bounded:
+            answer = state.decide(request_class, units, grows)
+            if answer is not None:
+                if answer is not Wait.FOR_UNITS:
+                    self._cells[self._refused] += units
+                return answer
+        self._cells[self._counters + request_class] += units
+        return None
+
+    async def wait(self, request_class: RequestClass, units: int = 1) -> None:
+        """Fetch units from the common window; returns whether or not it got them."""
+        bucket = self._state.bucket(request_class)
+        if bucket is not None:
+            await bucket.fetch(units)
+
+    def refund(self, request_class: RequestClass, units: int = 1) -> None:
+        """Give back units of a request that was admitted and then was not performed."""
+        self._cells[self._counters + request_class] -= units
+        bucket = self._state.bucket(request_class)
+        if bucket is not None:
+            bucket.put_back(units)
+
+    @property
+    def statement_timeout_ms(self) -> int:
+        """The plan's statement timeout; 0 for none."""
+        return self._state.record.limits.statement_timeout_ms
+
+
+def suspended_error(record: InstanceRecord | None) -> RequestError:
+    """Return the refusal of an instance that is not in service, which says why it is not."""
+    why = _NOT_IN_SERVICE.get(record.status, _GONE) if record else _GONE
+    return RequestError(Reason.SUSPENDED, why)
+
+
+def _quota_error(record: InstanceRecord, storage_bytes: int) -> RequestError | None:
+    quota = record.limits.storage_bytes
+    if quota is None or storage_bytes <= quota:
+        return None
+    return RequestError(
+        Reason.QUOTA,
+        "storage quota exceeded: only requests that do not grow the data are accepted",
+        detail=f"storage_bytes={storage_bytes} quota_bytes={quota}",
+        hint="Delete data, or choose a plan with more storage.",
+    )

@@ -1,0 +1,75 @@
+"""The plan's bound on connections of one instance, exact over all workers of this host.
+
+Every worker keeps its number of open connections of an instance in its counter file
+(observe/counters.py) and adds up those of the others, by shared memory: no message, no wait. A
+worker that dies takes its number with it, because its file's lock is free then. The instance's
+server is on this host too, so workers elsewhere have no part in the sum.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dataplane.observe.counters import CONNECTIONS_WORD, SUFFIX, CounterFile, Slot
+from dataplane.observe.meter import Meter
+
+
+class _Peer:
+    """Another worker's counter file, with the slots that were found in it so far."""
+
+    def __init__(self, file: CounterFile) -> None:
+        self.file = file
+        self._bases: dict[str, int] = {}
+        self._slots_seen = 0
+
+    def connections(self, instance_id: str) -> int:
+        if self._slots_seen < self.file.slots_used:
+            self._bases.update(self.file.instances(self._slots_seen))
+            self._slots_seen = len(self._bases)
+        base = self._bases.get(instance_id)
+        return self.file.cells[base + CONNECTIONS_WORD] if base is not None else 0
+
+
+class ConnectionCounts:
+    """Counts of this worker and of its peers."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._peers: dict[Path, _Peer] = {}
+
+    def open(self, instance_id: str, slot: Slot, connections_max: int) -> bool:
+        """Count one more connection; False (and not counted) if that is over the bound."""
+        word = slot.base + CONNECTIONS_WORD
+        # Count first, then look: two workers at once may both refuse, never both admit.
+        slot.cells[word] += 1
+        self._find_peers()
+        if self._in_use(instance_id, slot) <= connections_max:
+            return True
+        self._drop_dead_peers()
+        if self._in_use(instance_id, slot) <= connections_max:
+            return True
+        slot.cells[word] -= 1
+        return False
+
+    def close(self, slot: Slot) -> None:
+        """Count one less."""
+        slot.cells[slot.base + CONNECTIONS_WORD] -= 1
+
+    def _in_use(self, instance_id: str, slot: Slot) -> int:
+        own: int = slot.cells[slot.base + CONNECTIONS_WORD]
+        return own + sum(peer.connections(instance_id) for peer in self._peers.values())
+
+    def _find_peers(self) -> None:
+        """Follow the workers that come and go; a sign-in is rare enough to look each time."""
+        present = set(self._meter.directory.glob(f"*{SUFFIX}")) - self._meter.own_paths
+        for path in self._peers.keys() - present:
+            self._peers.pop(path).file.close()
+        for path in present - self._peers.keys():
+            file = CounterFile.open(path)
+            if file is not None:
+                self._peers[path] = _Peer(file)
+
+    def _drop_dead_peers(self) -> None:
+        """Forget workers that were killed; asked only when their number would matter."""
+        for path in [path for path, peer in self._peers.items() if not peer.file.is_owned()]:
+            self._peers.pop(path).file.close()

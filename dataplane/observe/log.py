@@ -1,0 +1,102 @@
+"""Structured logs: one JSON object a line on stderr, written by a thread of its own.
+
+A logger is bound to a connection once (`bind`) and handed on; nothing is kept in globals or context
+variables, so a line never carries another connection's tenant. Callers never wait for stderr: the
+queue is bounded, and what does not fit is counted and reported by the next line that does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections import deque
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+LINES_MAX = 4096
+BATCH_SECONDS = 0.02
+_STDERR = 2
+# weftkit.toml knows "trace"; Python's logging does not.
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+Log = FilteringBoundLogger
+
+
+class LineWriter:
+    """Takes lines without ever blocking; a daemon thread writes them to a file descriptor."""
+
+    def __init__(self, descriptor: int = _STDERR) -> None:
+        self._descriptor = descriptor
+        self._lines: deque[str] = deque()
+        self._dropped = 0
+        self._has_lines = threading.Event()
+        self._is_closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def msg(self, line: str) -> None:
+        """Queue one line."""
+        if len(self._lines) >= LINES_MAX:
+            self._dropped += 1
+            return
+        if self._dropped:
+            lost = f'{{"level":"warning","event":"log_lines_lost","count":{self._dropped}}}'
+            self._lines.append(lost)
+            self._dropped = 0
+        self._lines.append(line)
+        # Waking the thread costs the loop more than the line does: once a batch is enough.
+        if not self._has_lines.is_set():
+            self._has_lines.set()
+
+    log = debug = info = warn = warning = error = critical = exception = msg
+
+    def close(self) -> None:
+        """Write what is queued, for at most a second."""
+        self._is_closing.set()
+        self._has_lines.set()
+        self._thread.join(1)
+
+    def _run(self) -> None:
+        while not self._is_closing.is_set():
+            self._has_lines.wait()
+            self._is_closing.wait(BATCH_SECONDS)
+            self._has_lines.clear()
+            batch = [self._lines.popleft() for _ in range(len(self._lines))]
+            self._write("".join(f"{line}\n" for line in batch).encode(errors="replace"))
+
+    def _write(self, data: bytes) -> None:
+        # A reader that went away must not end the process that logs.
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
+
+def configure(level: str, writer: LineWriter) -> None:
+    """Set up structlog for this process."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(level, logging.INFO)),
+        logger_factory=lambda *_: writer,
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger(component: str, **values: object) -> Log:
+    """Return a logger whose lines carry `component` and `values`."""
+    logger: Log = structlog.get_logger(component=component, **values)
+    return logger

@@ -1,0 +1,111 @@
+"""Tokens that stand for something in one worker and can be presented at any (cancel keys).
+
+A token is 63 random bits of which the upper eight are the worker's number:
+
+    bit 63    62 ........ 55    54 .............. 0
+    0         worker's number   random
+
+Whoever is shown a token of another worker asks it over `<run>/workers/<number>.sock`: eight bytes
+there, and back the instance's UUID and the payload, or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from pathlib import Path
+from uuid import UUID
+
+from dataplane.observe import metrics
+from dataplane.observe.log import get_logger
+
+_RANDOM_BITS = 55
+_TOKEN_BYTES = 8
+_UUID_BYTES = 16
+PAYLOAD_BYTES_MAX = 4096
+FORWARD_SECONDS_MAX = 1.0
+# Guessed tokens cost their senders a connection each, and us no more than this many at once.
+FORWARDS_MAX = 64
+
+
+def socket_path(run_dir: Path, number: int) -> Path:
+    """Return where the worker with this number listens for the others."""
+    return run_dir / "workers" / f"{number}.sock"
+
+
+class TokenBook:
+    """The tokens of this worker, and the way to those of the others."""
+
+    def __init__(self, run_dir: Path, number: int) -> None:
+        self._run_dir = run_dir
+        self._number = number
+        self._owned: dict[int, tuple[str, bytes]] = {}
+        self._forwards = asyncio.Semaphore(FORWARDS_MAX)
+        self._server: asyncio.Server | None = None
+        self._log = get_logger("forward")
+
+    def issue(self, instance_id: str, payload: bytes) -> int:
+        """Return a new token that stands for `payload` until it is withdrawn."""
+        assert len(payload) <= PAYLOAD_BYTES_MAX
+        while True:
+            token = self._number << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+            if token not in self._owned:
+                self._owned[token] = (instance_id, payload)
+                return token
+
+    def withdraw(self, token: int) -> None:
+        """End the token's life."""
+        self._owned.pop(token, None)
+
+    async def redeem(self, token: int) -> tuple[str, bytes] | None:
+        """Return (instance id, payload) of a token, wherever it was issued."""
+        number = token >> _RANDOM_BITS
+        if number == self._number:
+            return self._owned.get(token)
+        if not 0 <= token < 1 << 63 or self._forwards.locked():
+            return None
+        async with self._forwards:
+            found = await self._ask(number, token)
+        metrics.FORWARDED.labels("found" if found else "unknown").inc()
+        return found
+
+    async def start(self) -> None:
+        """Listen for the other workers."""
+        path = socket_path(self._run_dir, self._number)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Left by the worker that had this number before.
+        path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(
+            self._answer, str(path), limit=_TOKEN_BYTES * 2
+        )
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _ask(self, number: int, token: int) -> tuple[str, bytes] | None:
+        path = socket_path(self._run_dir, number)
+        try:
+            async with asyncio.timeout(FORWARD_SECONDS_MAX):
+                reader, writer = await asyncio.open_unix_connection(
+                    str(path), limit=_UUID_BYTES + PAYLOAD_BYTES_MAX
+                )
+                with contextlib.closing(writer):
+                    writer.write(token.to_bytes(_TOKEN_BYTES, "big"))
+                    answer = await reader.read(-1)
+        except (OSError, TimeoutError) as error:
+            self._log.info("worker_not_asked", worker=number, error=str(error))
+            return None
+        if len(answer) < _UUID_BYTES:
+            return None
+        return str(UUID(bytes=answer[:_UUID_BYTES])), answer[_UUID_BYTES:]
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError, TimeoutError):
+            async with asyncio.timeout(FORWARD_SECONDS_MAX):
+                token = int.from_bytes(await reader.readexactly(_TOKEN_BYTES), "big")
+            owned = self._owned.get(token)
+            if owned is not None:
+                writer.write(UUID(owned[0]).bytes + owned[1])

@@ -1,0 +1,238 @@
+"""One engine's port in one worker: accept, first bytes, TLS, sign-in; then the splice takes over.
+
+Before a transport exists the socket is only peeked at: the first bytes say whether the client
+speaks TLS at once, asks for it in the engine's own way, or not at all (`EngineSpec.preamble`), and
+a TLS ClientHello must still be there when the TLS layer reads. Bounds come before work: connections
+of the worker, unfinished sign-ins in all and by address, and a deadline for each step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import secrets
+import socket
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from dataplane.observe import metrics
+from dataplane.observe.log import get_logger
+from dataplane.server.channel import ClientStream
+from dataplane.server.ports import ConnectionPorts, Services
+from dataplane.server.tls import TlsContext
+from engines.kit.contract import EngineSpec
+from engines.kit.errors import LocalError, RequestError
+
+PREAMBLE_BYTES_MAX = 64
+# GSSENCRequest, then SSLRequest, then what follows in plain: nobody needs more looks.
+PREAMBLE_LOOKS_MAX = 8
+ACCEPTS_PER_TURN = 64
+# Out of file descriptors: connections wait in the backlog meanwhile.
+ACCEPT_PAUSE_S = 0.1
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+Address = IPv4Address | IPv6Address
+
+
+class PreambleError(Exception):
+    """The first bytes are none that could become a session."""
+
+
+class Listener:
+    """Accepts the connections of one engine until it is stopped."""
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        listening: socket.socket,
+        services: Services,
+        tls: TlsContext | None,
+    ) -> None:
+        self._spec = spec
+        self._socket = listening
+        self._services = services
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._log = get_logger("listener", engine=spec.name)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._by_address: Counter[Address] = Counter()
+
+    def start(self) -> None:
+        """Take connections from now on."""
+        self._loop.add_reader(self._socket, self._accept)
+
+    def stop(self) -> None:
+        """Take those that the kernel has accepted already, and no more."""
+        if self._socket.fileno() < 0:
+            return
+        self._loop.remove_reader(self._socket)
+        self._accept()
+        self._socket.close()
+
+    async def wait_signed_in(self, seconds_max: float) -> None:
+        """Wait for the sign-ins under way; cancel what takes longer."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds_max)
+            for task in late:
+                task.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                connection, peer = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    self._log.error("accept_paused", error=str(error))
+                    self._loop.remove_reader(self._socket)
+                    self._loop.call_later(ACCEPT_PAUSE_S, self._accept_again)
+                return
+            self._take(connection, _address(peer[0]))
+
+    def _accept_again(self) -> None:
+        if self._socket.fileno() >= 0:
+            self.start()
+
+    def _take(self, connection: socket.socket, address: Address) -> None:
+        bounds = self._services.config.bounds
+        if (
+            len(self._tasks) >= bounds.handshakes_max
+            or self._by_address[address] >= bounds.handshakes_per_address_max
+            or len(self._services.sessions) >= bounds.connections_max
+        ):
+            connection.close()
+            metrics.ACCEPTED.labels(self._spec.name, "over_bound").inc()
+            return
+        metrics.ACCEPTED.labels(self._spec.name, "accepted").inc()
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._by_address[address] += 1
+        task = self._loop.create_task(self._serve(connection, address))
+        self._tasks.add(task)
+        metrics.HANDSHAKES.labels(self._spec.name).inc()
+        task.add_done_callback(lambda task: self._served(task, address))
+
+    def _served(self, task: asyncio.Task[None], address: Address) -> None:
+        self._tasks.discard(task)
+        metrics.HANDSHAKES.labels(self._spec.name).dec()
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    async def _serve(self, connection: socket.socket, address: Address) -> None:
+        """Bring one connection from its first byte to its relay, or to its end."""
+        connection_id = secrets.token_hex(8)
+        log = self._log.bind(connection_id=connection_id, address=str(address))
+        bounds = self._services.config.bounds
+        started = self._loop.time()
+        try:
+            async with asyncio.timeout(bounds.handshake_timeout_s):
+                client = await self._establish(connection, ClientStream(address, connection_id))
+        except (PreambleError, TimeoutError, OSError) as error:
+            connection.close()
+            log.info("no_session", reason=type(error).__name__, error=str(error))
+            metrics.ACCEPTED.labels(self._spec.name, "no_session").inc()
+            return
+        ports = ConnectionPorts(self._services, self._spec, client, log)
+        is_spliced = False
+        try:
+            async with asyncio.timeout(bounds.sign_in_timeout_s - bounds.handshake_timeout_s):
+                is_spliced = await self._sign_in(client, ports)
+        except (TimeoutError, EOFError, OSError) as error:
+            ports.log.info("sign_in_broken_off", reason=type(error).__name__, error=str(error))
+        except Exception as error:  # one connection's fault must stay its own
+            is_ours = not isinstance(error, RequestError)
+            ports.log.log(40 if is_ours else 20, "sign_in_aborted", exc_info=error)
+        finally:
+            if not is_spliced:
+                ports.abandon()
+        metrics.SIGN_IN_SECONDS.labels(self._spec.name).observe(self._loop.time() - started)
+
+    async def _sign_in(self, client: ClientStream, ports: ConnectionPorts) -> bool:
+        assert self._spec.open_session is not None
+        relay = await self._spec.open_session(client, ports)
+        if relay is None:
+            return False
+        ports.start(relay)
+        return True
+
+    async def _establish(self, connection: socket.socket, client: ClientStream) -> ClientStream:
+        """Look at the first bytes, and put a transport on the socket."""
+        if not await self._look(connection):
+            await self._loop.connect_accepted_socket(lambda: client, connection)
+            return client
+        assert self._tls is not None
+        bounds = self._services.config.bounds
+        transport, _ = await self._loop.connect_accepted_socket(
+            lambda: client,
+            connection,
+            ssl=self._tls.context,
+            ssl_handshake_timeout=bounds.handshake_timeout_s,
+            ssl_shutdown_timeout=bounds.linger_s,
+        )
+        client.secured(self._tls.facts(transport))
+        return client
+
+    async def _look(self, connection: socket.socket) -> bool:
+        """Follow the engine's preamble; return whether TLS comes next."""
+        assert self._spec.preamble is not None
+        needs = 1
+        for _ in range(PREAMBLE_LOOKS_MAX):
+            data = await self._peek(connection, needs)
+            step = self._spec.preamble(data, self._tls is not None)
+            if step.needs:
+                if not len(data) < step.needs <= PREAMBLE_BYTES_MAX:
+                    raise LocalError(f"preamble of {self._spec.name} needs {step.needs} bytes")
+                needs = step.needs
+                continue
+            if step.consume:
+                connection.recv(step.consume)
+            if step.reply:
+                await self._loop.sock_sendall(connection, step.reply)
+            if step.tls or not step.again:
+                return step.tls
+            needs = 1
+        raise PreambleError("too many requests before the session")
+
+    async def _peek(self, connection: socket.socket, needs: int) -> bytes:
+        """Return the first bytes, at least `needs`, and leave them in the socket."""
+        data = _peeked(connection)
+        if len(data) >= needs:
+            return data
+        # The kernel wakes us only once so many bytes are there, or at the end of the stream.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needs)
+        readable = self._loop.create_future()
+        self._loop.add_reader(connection, _resolve(readable))
+        try:
+            await readable
+        finally:
+            self._loop.remove_reader(connection)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        data = _peeked(connection)
+        if len(data) < needs:
+            raise PreambleError("the stream ended before the session")
+        return data
+
+
+def _peeked(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(PREAMBLE_BYTES_MAX, socket.MSG_PEEK)
+    except BlockingIOError:
+        return b""
+
+
+def _resolve(future: asyncio.Future[None]) -> Callable[[], None]:
+    def resolve() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    return resolve
+
+
+def _address(text: str) -> Address:
+    address = ip_address(text.split("%", 1)[0])
+    # A dual-stack socket shows IPv4 clients like this; allowlists speak of IPv4.
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,218 @@
+"""What an engine may call while it signs a client in: `ports.SessionPorts`, one a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dataplane.backend import instance_server
+from dataplane.config import Config
+from dataplane.limits.admission import ConnectionGate, InstanceState
+from dataplane.limits.connections import ConnectionCounts
+from dataplane.observe import metrics
+from dataplane.observe.audit import AuditTrail
+from dataplane.observe.key_seen import KeySeen
+from dataplane.observe.log import Log
+from dataplane.routing.directory import RecordDirectory
+from dataplane.routing.table import RecordTable
+from dataplane.server.channel import ClientStream, StreamChannel
+from dataplane.server.forward import TokenBook
+from dataplane.server.sessions import Session, Sessions, is_allowed, objection
+from dataplane.server.splice import Splice
+from engines.kit import auth
+from engines.kit.contract import EngineSpec
+from engines.kit.errors import LocalError, Reason, RequestError
+from engines.kit.ports import Candidate, ClientChannel, Clock, Grant, Relay
+from engines.kit.records import InstanceRecord
+
+# Connections to servers that one sign-in may open; a cancel request opens one.
+SERVER_CONNECTIONS_MAX = 2
+# CADF reason codes are those of HTTP.
+_REASON_CODES = {Reason.UNAUTHENTICATED: 401, Reason.CONNECTIONS: 429, Reason.SHUTDOWN: 503}
+_REASON_CODE = 403
+
+
+@dataclass(slots=True)
+class Services:
+    """All that the connections of one worker share."""
+
+    config: Config
+    number: int
+    clock: Clock
+    table: RecordTable
+    directory: RecordDirectory
+    state_of: Callable[[InstanceRecord], InstanceState]
+    counts: ConnectionCounts
+    sessions: Sessions
+    tokens: TokenBook
+    audit: AuditTrail
+    key_seen: KeySeen
+    is_draining: bool = False
+
+
+@dataclass(slots=True)
+class ConnectionPorts:
+    """The ports of one connection, and what it must give back at its end."""
+
+    services: Services
+    spec: EngineSpec
+    client: ClientStream
+    log: Log
+    _session: Session | None = None
+    _state: InstanceState | None = None
+    _servers: list[StreamChannel] = field(default_factory=list)
+    _tokens: list[int] = field(default_factory=list)
+
+    @property
+    def directory(self) -> RecordDirectory:
+        """Where instances and credentials are found."""
+        return self.services.directory
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self.services.clock
+
+    def admit_login(self, candidate: Candidate, client: ClientChannel) -> Grant:
+        """Turn a proven candidate into a grant; see `ports.SessionPorts`."""
+        if candidate.is_mock or candidate.record is None or self._session is not None:
+            raise LocalError("admit_login wants one proven candidate a connection")
+        services = self.services
+        # The record may have changed while the client was proving itself.
+        record = services.table.get(candidate.record.instance_id)
+        credential = None
+        if record is not None:
+            credential = services.table.by_user(record.instance_id, candidate.credential.username)
+        error = objection(record, credential, client.address, services.clock.now())
+        if error is None and services.is_draining:
+            error = RequestError(Reason.SHUTDOWN, "this server is shutting down; connect again")
+        if error is not None:
+            self._refuse(candidate.record, candidate, error)
+            raise error
+        assert record is not None
+        assert credential is not None
+        state = services.state_of(record)
+        if not services.counts.open(record.instance_id, state.slot, record.limits.connections):
+            error = RequestError(
+                Reason.CONNECTIONS,
+                f"too many connections: the plan allows {record.limits.connections}",
+                limit_units=record.limits.connections,
+            )
+            self._refuse(record, candidate, error)
+            raise error
+        self._state = state
+        self._session = Session(record, credential, self.client, self._session_ended)
+        services.sessions.add(self._session)
+        services.key_seen.note(credential.key_id, services.clock.now())
+        metrics.SIGN_INS.labels(self.spec.name, "admitted").inc()
+        if record.audit_data_events:
+            self._audit(record, candidate, "success", 200)
+        self.log = self.log.bind(instance=record.handle, user=credential.username)
+        self.log.info("signed_in")
+        return Grant(Candidate(record, credential, is_mock=False), ConnectionGate(state))
+
+    def login_failed(self, candidate: Candidate, client: ClientChannel, reason: str) -> None:
+        """Report a failed sign-in to metrics, log and audit."""
+        metrics.SIGN_INS.labels(self.spec.name, "failed").inc()
+        self.log.info("sign_in_failed", reason=reason, user=candidate.credential.username[:64])
+        if candidate.record is not None:
+            self._audit(candidate.record, candidate, "failure", 401)
+
+    async def connect(self, record: InstanceRecord) -> StreamChannel:
+        """Open a connection to the instance's own server; see `ports.SessionPorts`."""
+        if len(self._servers) >= SERVER_CONNECTIONS_MAX:
+            raise LocalError("too many connections to servers for one sign-in")
+        config = self.services.config
+        channel = await instance_server.connect(
+            config.run_dir, self.spec.placement, record, within_s=config.bounds.backend_connect_s
+        )
+        self._servers.append(channel)
+        return channel
+
+    def service_secret(self, instance_id: str) -> str:
+        """Return the secret that our own users of the instance's server sign in with."""
+        return auth.service_secret(self.services.config.master_key, instance_id)
+
+    def token_issue(self, grant: Grant, payload: bytes) -> int:
+        """Return a token that lives as long as this connection; see `ports.SessionPorts`."""
+        token = self.services.tokens.issue(grant.record.instance_id, payload)
+        self._tokens.append(token)
+        return token
+
+    async def token_redeem(
+        self, token: int, client: ClientChannel
+    ) -> tuple[InstanceRecord, bytes] | None:
+        """Find the owner of `token`; see `ports.SessionPorts`."""
+        found = await self.services.tokens.redeem(token)
+        record = self.services.table.get(found[0]) if found else None
+        if found is None or record is None or not is_allowed(record, client.address):
+            return None
+        return record, found[1]
+
+    # What the listener calls.
+
+    def start(self, relay: Relay) -> None:
+        """Splice the connection with the server that the sign-in connected to last."""
+        if self._session is None or self._state is None or not self._servers:
+            raise LocalError("a relay needs a grant and a server")
+        server = self._servers.pop()
+        session = self._session
+        splice = Splice(
+            relay,
+            ConnectionGate(self._state),
+            self._state.slot,
+            linger_s=self.services.config.bounds.linger_s,
+            on_end=session.ended,
+            on_closed=lambda: self.services.sessions.closing.discard(session),
+            log=self.log,
+        )
+        session.splice = splice
+        self.services.sessions.closing.add(session)
+        splice.start(self.client, server)
+        self._close_servers()
+
+    def abandon(self) -> None:
+        """Close everything of a connection that comes to no relay."""
+        self._close_servers()
+        self.client.close()
+        loop = asyncio.get_running_loop()
+        # A peer that does not take the last bytes must not keep the socket.
+        loop.call_later(self.services.config.bounds.linger_s, self.client.abort)
+        if self._session is not None:
+            self._session.ended()
+
+    def _close_servers(self) -> None:
+        for channel in self._servers:
+            channel.close()
+        self._servers.clear()
+
+    def _session_ended(self) -> None:
+        assert self._session is not None
+        assert self._state is not None
+        services = self.services
+        services.counts.close(self._state.slot)
+        services.sessions.remove(self._session)
+        services.key_seen.note(self._session.credential.key_id, services.clock.now())
+        for token in self._tokens:
+            services.tokens.withdraw(token)
+        self.log.info("session_ended")
+
+    def _refuse(self, record: InstanceRecord, candidate: Candidate, error: RequestError) -> None:
+        metrics.SIGN_INS.labels(self.spec.name, error.reason.value).inc()
+        self.log.info("sign_in_refused", reason=error.reason.value, instance=record.handle)
+        code = _REASON_CODES.get(error.reason, _REASON_CODE)
+        self._audit(record, candidate, "failure", code)
+
+    def _audit(
+        self, record: InstanceRecord, candidate: Candidate, outcome: str, reason_code: int
+    ) -> None:
+        self.services.audit.emit(
+            f"weftkit.{record.engine}.session.start",
+            record=record,
+            initiator=candidate.credential.username[:64],
+            address=str(self.client.address),
+            outcome=outcome,
+            reason_code=reason_code,
+            target=record.handle,
+        )

@@ -1,0 +1,38 @@
+"""The line engine in real processes: `python -m tests.dataplane.line_process worker 0 | master`.
+
+`TEST_BOUNDS` and `TEST_INTERVALS` are JSON objects that replace fields of the configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+from dataplane import worker
+from dataplane.config import Bounds, Config, Intervals, config_from
+from dataplane.master import Master
+from dataplane.observe import log
+from tests.dataplane.line_engine import ENGINE
+
+
+def config() -> Config:
+    return dataclasses.replace(
+        config_from((ENGINE,)),
+        bounds=Bounds(**json.loads(os.environ.get("TEST_BOUNDS", "{}"))),
+        intervals=Intervals(**json.loads(os.environ.get("TEST_INTERVALS", "{}"))),
+    )
+
+
+def main() -> int:
+    if sys.argv[1] == "worker":
+        worker.prepare_process()
+        return worker.run(config(), (ENGINE,), int(sys.argv[2]))
+    log.configure("info", log.LineWriter())
+    command = [sys.executable, "-m", "tests.dataplane.line_process", "worker"]
+    return Master(config(), lambda number: [*command, str(number)]).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
