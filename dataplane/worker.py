@@ -95,7 +95,7 @@ class Worker:
             state_of=self._state_of,
             counts=ConnectionCounts(self._meter),
             sessions=Sessions(self._clock),
-            tokens=TokenBook(config.run_dir, number),
+            tokens=TokenBook(config.run_dir, number, config.master_key),
             audit=audit,
             key_seen=key_seen,
         )

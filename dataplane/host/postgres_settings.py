@@ -34,6 +34,8 @@ FIXED = {
     # A crash may lose no acknowledged write, whatever the session says about fsync's cost.
     "synchronous_commit": "on",
     "full_page_writes": "on",
+    # A statement whose session was revoked or lost must not go on and commit later.
+    "client_connection_check_interval": "1s",
     # For base backups and archives; slots and senders cannot be added without a restart.
     "wal_level": "replica",
     "max_wal_senders": "4",

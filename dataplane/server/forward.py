@@ -1,9 +1,12 @@
 """Tokens that stand for something in one worker and can be presented at any (cancel keys).
 
-A token is 63 random bits of which the upper eight are the worker's number:
+A token has a half that its protocol shows anyway, and a half that cannot be guessed:
 
-    bit 63    62 ........ 55    54 .............. 0
-    0         worker's number   random
+    bit 63 .............. 32    31 ............ 8    7 ................. 0
+    given by the engine         random               worker's number, masked
+
+The mask is a keyed hash of all that stands before it, so to anybody without the key all 32 bits
+of the lower half look random.
 
 Whoever is shown a token of another worker asks it over `<run>/workers/<number>.sock`: eight bytes
 there, and back the instance's UUID and the payload, or nothing.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import secrets
 from pathlib import Path
 from uuid import UUID
@@ -20,8 +24,10 @@ from uuid import UUID
 from dataplane.observe import metrics
 from dataplane.observe.log import get_logger
 
-_RANDOM_BITS = 55
+_NUMBER_BITS = 8
+_RANDOM_BITS = 24
 _TOKEN_BYTES = 8
+_PURPOSE = b"weftkit dataplane tokens"
 _UUID_BYTES = 16
 PAYLOAD_BYTES_MAX = 4096
 FORWARD_SECONDS_MAX = 1.0
@@ -37,7 +43,9 @@ def socket_path(run_dir: Path, number: int) -> Path:
 class TokenBook:
     """The tokens of this worker, and the way to those of the others."""
 
-    def __init__(self, run_dir: Path, number: int) -> None:
+    def __init__(self, run_dir: Path, number: int, master_key: bytes) -> None:
+        assert 0 <= number < 1 << _NUMBER_BITS
+        self._key = hmac.digest(master_key, _PURPOSE, "sha256")
         self._run_dir = run_dir
         self._number = number
         self._owned: dict[int, tuple[str, bytes]] = {}
@@ -45,11 +53,12 @@ class TokenBook:
         self._server: asyncio.Server | None = None
         self._log = get_logger("forward")
 
-    def issue(self, instance_id: str, payload: bytes) -> int:
+    def issue(self, instance_id: str, payload: bytes, upper: int) -> int:
         """Return a new token that stands for `payload` until it is withdrawn."""
         assert len(payload) <= PAYLOAD_BYTES_MAX
         while True:
-            token = self._number << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+            start = upper << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+            token = start << _NUMBER_BITS | self._number ^ self._mask(start)
             if token not in self._owned:
                 self._owned[token] = (instance_id, payload)
                 return token
@@ -60,10 +69,12 @@ class TokenBook:
 
     async def redeem(self, token: int) -> tuple[str, bytes] | None:
         """Return (instance id, payload) of a token, wherever it was issued."""
-        number = token >> _RANDOM_BITS
+        if not 0 <= token < 1 << 8 * _TOKEN_BYTES:
+            return None
+        number = self._owner(token)
         if number == self._number:
             return self._owned.get(token)
-        if not 0 <= token < 1 << 63 or self._forwards.locked():
+        if self._forwards.locked():
             return None
         async with self._forwards:
             found = await self._ask(number, token)
@@ -84,6 +95,13 @@ class TokenBook:
         """Stop listening."""
         if self._server is not None:
             self._server.close()
+
+    def _mask(self, start: int) -> int:
+        return hmac.digest(self._key, start.to_bytes(_TOKEN_BYTES, "big"), "sha256")[0]
+
+    def _owner(self, token: int) -> int:
+        """Return the number of the worker that would have issued `token`."""
+        return token & (1 << _NUMBER_BITS) - 1 ^ self._mask(token >> _NUMBER_BITS)
 
     async def _ask(self, number: int, token: int) -> tuple[str, bytes] | None:
         path = socket_path(self._run_dir, number)

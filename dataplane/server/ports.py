@@ -134,9 +134,9 @@ class ConnectionPorts:
         """Return the secret that our own users of the instance's server sign in with."""
         return auth.service_secret(self.services.config.master_key, instance_id)
 
-    def token_issue(self, grant: Grant, payload: bytes) -> int:
+    def token_issue(self, grant: Grant, payload: bytes, *, upper: int) -> int:
         """Return a token that lives as long as this connection; see `ports.SessionPorts`."""
-        token = self.services.tokens.issue(grant.record.instance_id, payload)
+        token = self.services.tokens.issue(grant.record.instance_id, payload, upper)
         self._tokens.append(token)
         return token
 

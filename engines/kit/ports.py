@@ -257,10 +257,11 @@ class SessionPorts(Protocol):
         """Return the secret that our own users of the instance's server sign in with."""
         ...
 
-    def token_issue(self, grant: Grant, payload: bytes) -> int:
-        """Return a random 64-bit id that carries this worker's number and stands for `payload`.
+    def token_issue(self, grant: Grant, payload: bytes, *, upper: int) -> int:
+        """Return a 64-bit id that carries this worker's number and stands for `payload`.
 
-        It lives as long as the grant's connection (PostgreSQL's cancel keys).
+        Its upper half is `upper` (32 bits, no secret), its lower half cannot be guessed. It lives
+        as long as the grant's connection (PostgreSQL's cancel keys).
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -105,3 +106,25 @@ def _is_limited(connection: psycopg.Connection) -> bool:
     except psycopg.errors.ConfigurationLimitExceeded:
         return True
     return False
+
+
+def test_a_statement_of_a_revoked_session_does_not_commit_later(admin: Admin) -> None:
+    owner = admin.new_instance("relational", plan="unmetered")
+    row = admin.new_credential(owner)
+    wait_until(lambda: _works(row), "the new key works", SECONDS_MAX)
+    with psycopg.connect(owner.uri, autocommit=True) as watcher:
+        watcher.execute("CREATE TABLE late (n int)")
+        with psycopg.connect(row.uri, autocommit=True) as session:
+
+            def insert_slowly() -> None:
+                with pytest.raises(psycopg.OperationalError):
+                    session.execute("INSERT INTO late SELECT 1 FROM pg_sleep(8)")
+
+            thread = threading.Thread(target=insert_slowly)
+            thread.start()
+            running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO late%'"
+            wait_until(lambda: watcher.execute(running).fetchone() == (1,), "it runs")
+            admin.revoke(row)
+            thread.join()
+            wait_until(lambda: watcher.execute(running).fetchone() == (0,), "it has ended")
+        assert watcher.execute("SELECT count(*) FROM late").fetchone() == (0,)

@@ -68,7 +68,7 @@ async def open_session(client: ClientChannel, ports: SessionPorts) -> LineRelay 
     except RequestError as error:
         client.write(f"ERR {error.reason.value} {error.message}\n".encode())
         return None
-    token = ports.token_issue(grant, grant.credential.username.encode())
+    token = ports.token_issue(grant, grant.credential.username.encode(), upper=len(words))
     server.write(b"")
     client.write(f"OK {token} {grant.record.handle} {grant.credential.role.value}\n".encode())
     return LineRelay(grant.gate)

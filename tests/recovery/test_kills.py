@@ -9,8 +9,8 @@ import threading
 import psycopg
 import pytest
 import redis
-from tests.admin import Admin
 
+from tests.admin import Admin
 from tests.servers import wait_until
 from tests.stack import Connection, Stack
 

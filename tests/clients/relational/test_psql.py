@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -72,3 +73,13 @@ def test_a_wrong_password_gets_postgresqls_own_error(stack: Stack) -> None:
     done = psql(wrong, "SELECT 1")
     assert done.returncode == 2
     assert f'password authentication failed for user "{connection.user}"' in done.stderr
+
+
+def test_without_a_database_name_the_instances_own_is_meant(stack: Stack) -> None:
+    row = stack.connection("demo", "relational")
+    done = subprocess.run(
+        [PSQL, "-X", "-At", "-h", row.host, "-p", str(row.port), "-U", row.user, "-c",
+         "SELECT current_database()"],
+        capture_output=True, text=True, env={**os.environ, "PGPASSWORD": row.password},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("weftkit\n", "")

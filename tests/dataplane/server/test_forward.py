@@ -15,13 +15,15 @@ from dataplane.server.forward import TokenBook, socket_path
 from tests.dataplane.plane import ControlDatabase, Plane, instance, key, metric, until
 
 ONE = "11111111-1111-1111-1111-111111111111"
+KEY = b"a master key"
+PID = 0xFFFF_0001
 NewPlane = Callable[..., Plane]
 
 
 @pytest.fixture
 async def books(home: Path) -> AsyncIterator[list[TokenBook]]:
     """The token books of workers 0, 1 and 200."""
-    made = [TokenBook(home, number) for number in (0, 1, 200)]
+    made = [TokenBook(home, number, KEY) for number in (0, 1, 200)]
     for book in made:
         await book.start()
     yield made
@@ -31,13 +33,13 @@ async def books(home: Path) -> AsyncIterator[list[TokenBook]]:
 
 async def test_every_worker_redeems_every_others_tokens(books: list[TokenBook]) -> None:
     for owner in books:
-        token = owner.issue(ONE, b"payload")
-        assert 0 <= token < 1 << 63
+        token = owner.issue(ONE, b"payload", PID)
+        assert token >> 32 == PID
         assert [await book.redeem(token) for book in books] == [(ONE, b"payload")] * 3
 
 
 async def test_a_withdrawn_token_is_unknown_everywhere(books: list[TokenBook]) -> None:
-    token = books[0].issue(ONE, b"payload")
+    token = books[0].issue(ONE, b"payload", PID)
     books[0].withdraw(token)
     assert [await book.redeem(token) for book in books] == [None] * 3
 
@@ -48,11 +50,11 @@ async def test_made_up_tokens_are_unknown(books: list[TokenBook], token: int) ->
 
 
 async def test_an_empty_payload_is_a_payload(books: list[TokenBook]) -> None:
-    assert await books[1].redeem(books[0].issue(ONE, b"")) == (ONE, b"")
+    assert await books[1].redeem(books[0].issue(ONE, b"", PID)) == (ONE, b"")
 
 
 async def test_a_worker_that_is_gone_is_no_owner(books: list[TokenBook], home: Path) -> None:
-    token = books[1].issue(ONE, b"payload")
+    token = books[1].issue(ONE, b"payload", PID)
     books[1].close()
     socket_path(home, 1).unlink()
     assert await books[0].redeem(token) is None
@@ -62,24 +64,25 @@ async def test_a_worker_that_hangs_is_not_waited_for_for_ever(
     books: list[TokenBook], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forward, "FORWARD_SECONDS_MAX", 0.05)
+    token = TokenBook(home, 7, KEY).issue(ONE, b"payload", PID)
     hanging: list[asyncio.StreamWriter] = []
 
     async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hanging.append(writer)
 
     server = await asyncio.start_unix_server(hang, str(socket_path(home, 7)))
-    assert await books[0].redeem(7 << 55 | 1) is None
+    assert await books[0].redeem(token) is None
     server.close()
     for writer in hanging:
         writer.close()
 
 
 async def test_a_restarted_worker_takes_over_its_socket(home: Path) -> None:
-    old, new, other = TokenBook(home, 3), TokenBook(home, 3), TokenBook(home, 4)
+    old, new, other = (TokenBook(home, number, KEY) for number in (3, 3, 4))
     await old.start()
     await new.start()
     old.close()
-    token = new.issue(ONE, secrets.token_bytes(100))
+    token = new.issue(ONE, secrets.token_bytes(100), PID)
     assert await other.redeem(token) == await new.redeem(token)
     new.close()
 
@@ -113,3 +116,10 @@ async def test_a_token_ends_with_its_connection(plane: Plane) -> None:
     await owner.close()
     await until(lambda: len(plane.logged("session_ended")) == 1, "the session has ended")
     assert await (await plane.connect()).ask(f"REDEEM {token}") == "NONE"
+
+
+async def test_the_lower_half_shows_no_worker_and_never_repeats(books: list[TokenBook]) -> None:
+    lower = [books[2].issue(ONE, b"", PID) & 0xFFFF_FFFF for _ in range(500)]
+    assert len(set(lower)) == 500
+    # Masked: the last byte is not the worker's number more often than any other.
+    assert sum(token & 0xFF == 200 for token in lower) < 25
