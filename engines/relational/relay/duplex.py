@@ -1,0 +1,523 @@
+"""The relay between one client and its instance's server.
+
+What the client sends is cut into segments, each of which the server answers with one ReadyForQuery:
+a simple Query, a FunctionCall, or everything up to a Sync. A segment remembers what each of its
+messages was admitted for, so that after an error the units of what the server skipped are given
+back exactly.
+
+A refused statement is answered here if the session is idle. Inside a transaction or a pipeline a
+*poison* message takes its place: one that makes the server itself fail at exactly that point, so
+that order, rollback and skipping are PostgreSQL's own. Its error is recognised by a random name
+and replaced by ours.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from engines.kit.errors import RequestError
+from engines.kit.ports import Gate, RequestClass, Wait
+from engines.relational import parse, reply, wire
+from engines.relational.errors import to_native
+from engines.relational.parse import Statement
+from engines.relational.relay.names import FREE_OF_CHARGE, Names
+from engines.relational.relay.segment import Segment
+
+STATUS_IDLE = ord("I")
+STATUS_FAILED = ord("E")
+
+# MaxAllocSize and PQ_SMALL_MESSAGE_LIMIT of PostgreSQL: what it reads of one message.
+LARGE_BYTES_MAX = 0x3FFFFFFE
+SMALL_BYTES_MAX = 10_000
+# So much of a message must be here before it is looked at; the rest streams through.
+HEAD_BYTES = parse.HEAD_BYTES
+ERROR_BYTES_MAX = 64 * 1024
+
+# The server ends the connection over it, with its own words.
+_GARBAGE = b"\0\0\0\0\4"
+_NO_UNITS: tuple[RequestClass, ...] = ()
+_UNITS = {request_class: (request_class,) for request_class in RequestClass}
+
+_unpack_length = struct.Struct("!I").unpack_from
+
+_READY = ord("Z")
+_ERROR = ord("E")
+# What a message of the server adds to the progress of a segment: one of these ends the answer to
+# each extended message (low half), some of them also end a statement (high half).
+_ACKNOWLEDGED = 1
+_DONE = 1 << 32 | _ACKNOWLEDGED
+_WATCHED = -1  # looked at whole: ReadyForQuery, ErrorResponse, CopyInResponse, CopyBothResponse
+_PROGRESS = [0] * 256
+for _kinds, _step in ((b"123Tn", _ACKNOWLEDGED), (b"CIsV", _DONE), (b"ZEGW", _WATCHED)):
+    for _kind in _kinds:
+        _PROGRESS[_kind] = _step
+
+# What a handler may say: None to forward, bytes to send instead, or to come back later.
+_Verdict = bytes | Wait | None
+
+
+class Relay:
+    """One client's session with its instance's server (`kit.ports.Relay`)."""
+
+    def __init__(self, gate: Gate, status: int = STATUS_IDLE) -> None:
+        self.to_server: list[bytes] = []
+        self.to_client: list[bytes] = []
+        self.waiting: tuple[RequestClass, int] | None = None
+        self.is_idle = status == STATUS_IDLE
+        self._gate = gate
+        self._status = status
+        # Client to server: what is held back, what of a long message is still to come, whether that
+        # is dropped, and whether the framing is lost for good.
+        self._held = b""
+        self._skip = 0
+        self._is_dropping = False
+        self._is_broken = False
+        self._refused_until_sync = False
+        # Segments sent and not answered, the one being sent, and where it began in this chunk.
+        self._pending: deque[Segment] = deque()
+        self._open: Segment | None = None
+        self._open_position = -1
+        self._names = Names()
+        # Server to client, likewise; and the answers counted since the last ReadyForQuery.
+        self._server_held = b""
+        self._server_skip = 0
+        self._progress = 0
+        self._token = b"weftkit_" + secrets.token_hex(12).encode() + b"_"
+        self._poison_count = 0
+        self._poisons: dict[bytes, bytes] = {}
+        self._kinds = _KINDS
+
+    # Client to server.
+
+    def from_client(self, data: bytes) -> None:
+        """Take bytes of the client; b"" after a wait goes on where it stopped."""
+        if self.waiting is not None:
+            if data:
+                self._held += data
+                return
+            self.waiting = None
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if self._is_broken:
+            return
+        position = self._skip
+        if position > len(data):
+            self._skip -= len(data)
+            if not self._is_dropping:
+                self.to_server.append(data)
+            return
+        self._scan_client(data, position if self._is_dropping else 0, position)
+
+    def _scan_client(self, data: bytes, start: int, position: int) -> None:
+        """Handle the messages from `position` on; `data[start:position]` is still to be sent."""
+        size = len(data)
+        while size - position >= 5:
+            limit, handler = self._kinds.get(data[position], _NO_KIND)
+            length = _unpack_length(data, position + 1)[0]
+            if not 4 <= length <= limit:
+                # The server ends the connection over this header.
+                self._is_broken = True
+                self.to_server.append(data[start : position + 5])
+                return
+            end = position + 1 + length
+            if handler is not None:
+                if end > size and size - position < HEAD_BYTES:
+                    break
+                verdict = handler(self, data, position, end if end < size else size)
+                if verdict is not None:
+                    sendable = self._sendable(position)
+                    if start < sendable:
+                        self.to_server.append(data[start:sendable])
+                    if verdict is Wait.FOR_UNITS:
+                        self._hold(data, position)
+                        return
+                    if verdict:
+                        self.to_server.append(verdict)
+                    start = end
+            position = end
+        if position < size:
+            self._hold(data, position)
+            if start < position:
+                self.to_server.append(data[start:position])
+            return
+        self._open_position = -1
+        self._skip = position - size
+        self._is_dropping = position > size and start == position
+        if start < size:
+            self.to_server.append(data[start:])
+
+    def _sendable(self, position: int) -> int:
+        """Return up to where the bytes before `position` go to the server.
+
+        A segment that was refused before anything of it was sent is dropped from its beginning.
+        """
+        if self._refused_until_sync and self._open_position >= 0:
+            return self._open_position
+        return position
+
+    def _hold(self, data: bytes, position: int) -> None:
+        """Keep the message at `position` for later."""
+        self._open_position = -1
+        self._skip = 0
+        self._is_dropping = False
+        self._held = data[position:]
+        self.is_idle = False
+
+    def _on_query(self, data: bytes, position: int, end: int) -> _Verdict:
+        statements = parse.classify(data[position + 5 : end - 1])
+        if len(statements) == 1 and not statements[0].names_one:
+            answer = self._admit(statements[0])
+            return self._finish_simple(_UNITS[statements[0].request_class], answer)
+        resolved = [self._names.resolve(statement) for statement in statements]
+        units = tuple(statement.request_class for statement in resolved)
+        answer = self._admit_all(resolved)
+        if answer is None:
+            for statement in statements:
+                self._names.apply(statement)
+        return self._finish_simple(units, answer)
+
+    def _on_function_call(self, data: bytes, position: int, end: int) -> _Verdict:
+        answer = self._admit(parse.UNKNOWN)
+        return self._finish_simple(_UNITS[RequestClass.QUERY], answer)
+
+    def _finish_simple(
+        self, units: tuple[RequestClass, ...], answer: RequestError | Wait | None
+    ) -> _Verdict:
+        """End a message that is answered by its own ReadyForQuery."""
+        if isinstance(answer, Wait):
+            return answer
+        if answer is not None and self._open is None and self._can_answer():
+            self.is_idle = self._status == STATUS_IDLE
+            self.to_client.append(to_native(answer))
+            self.to_client.append(reply.ready_for_query(self._status))
+            return b""
+        segment = self._open or Segment()
+        verdict: _Verdict = None
+        if answer is not None:
+            units = _NO_UNITS
+            verdict = wire.message(b"Q", self._poison(segment, answer) + b"\0")
+        segment.units.append(units)
+        self._pending.append(segment)
+        self._open = None
+        self.is_idle = False
+        return verdict
+
+    def _on_parse(self, data: bytes, position: int, end: int) -> _Verdict:
+        segment = self._segment(position)
+        name_end = data.find(b"\0", position + 5, end)
+        if name_end < 0:
+            return self._break()
+        text_end = data.find(b"\0", name_end + 1, end)
+        statements = parse.classify(data[name_end + 1 : text_end if text_end >= 0 else end])
+        # Several are refused by the server; none is an empty query.
+        statement = statements[0] if statements else FREE_OF_CHARGE
+        self._names.parsed(segment, data[position + 5 : name_end], statement)
+        segment.units.append(_NO_UNITS)
+        return None
+
+    def _on_bind(self, data: bytes, position: int, end: int) -> _Verdict:
+        segment = self._segment(position)
+        portal_end = data.find(b"\0", position + 5, end)
+        name_end = data.find(b"\0", portal_end + 1, end)
+        if portal_end < 0 or name_end < 0:
+            return self._break()
+        self._names.bound(data[position + 5 : portal_end], data[portal_end + 1 : name_end])
+        segment.units.append(_NO_UNITS)
+        return None
+
+    def _on_describe(self, data: bytes, position: int, end: int) -> _Verdict:
+        self._segment(position).units.append(_NO_UNITS)
+        return None
+
+    def _on_execute(self, data: bytes, position: int, end: int) -> _Verdict:
+        segment = self._segment(position)
+        portal = data[position + 5 : end - 5]
+        bound = self._names.portal(portal)
+        if bound is FREE_OF_CHARGE:
+            segment.units.append(_NO_UNITS)
+            return None
+        statement = self._names.resolve(bound) if bound.names_one else bound
+        answer = self._admit(statement)
+        if answer is None:
+            segment.units.append(_UNITS[statement.request_class])
+            self._names.executed(portal)
+            if bound.names_one:
+                self._names.apply(bound)
+            return None
+        if isinstance(answer, Wait):
+            return answer
+        if self._open_position >= 0 and self._can_answer() and not any(segment.units):
+            return self._refuse_segment(segment, answer)
+        segment.units.append(_NO_UNITS)
+        return wire.message(b"E", self._poison(segment, answer) + b"\0\0\0\0\0")
+
+    def _on_close(self, data: bytes, position: int, end: int) -> _Verdict:
+        segment = self._segment(position)
+        self._names.closed(data[position + 5 : position + 6] == b"S", data[position + 6 : end - 1])
+        segment.units.append(_NO_UNITS)
+        return None
+
+    def _on_sync(self, data: bytes, position: int, end: int) -> _Verdict:
+        segment = self._open
+        if segment is None:
+            segment = Segment()
+        elif segment.ignores_sync:
+            return None
+        elif segment.ignores_all:
+            self._kinds = _KINDS
+        segment.ends_with_sync = True
+        self._pending.append(segment)
+        self._open = None
+        self.is_idle = False
+        return None
+
+    def _on_refused_sync(self, data: bytes, position: int, end: int) -> _Verdict:
+        """End a segment that was answered here."""
+        self._refused_until_sync = False
+        self._kinds = _KINDS
+        self.to_client.append(reply.ready_for_query(self._status))
+        return b""
+
+    def _drop(self, data: bytes, position: int, end: int) -> _Verdict:
+        return b""
+
+    def _on_copy_end(self, data: bytes, position: int, end: int) -> _Verdict:
+        """CopyDone or CopyFail: from here on the server sees Sync again."""
+        if self._open is None and self._pending and self._pending[-1].ends_with_sync:
+            self._open = Segment()
+        if self._open is not None:
+            self._open.has_copy_end = True
+            self._open.ignores_sync = False
+        return None
+
+    def _segment(self, position: int) -> Segment:
+        """Return the open segment, which this extended message belongs to."""
+        if self._open is None:
+            self._open = Segment()
+            self._open_position = position
+            self.is_idle = False
+        return self._open
+
+    def _break(self) -> _Verdict:
+        self._is_broken = True
+        return _GARBAGE
+
+    # Admission.
+
+    def _admit(self, statement: Statement) -> RequestError | Wait | None:
+        request_class = statement.request_class
+        answer = self._gate.admit(request_class, 1, grows=statement.grows)
+        if isinstance(answer, Wait):
+            self.waiting = (request_class, 1)
+        return answer
+
+    def _admit_all(self, statements: list[Statement]) -> RequestError | Wait | None:
+        """Admit all statements of a Query, or none of them."""
+        taken: list[tuple[RequestClass, int]] = []
+        for request_class in RequestClass:
+            own = [s for s in statements if s.request_class is request_class]
+            if not own:
+                continue
+            grows = any(statement.grows for statement in own)
+            answer = self._gate.admit(request_class, len(own), grows=grows)
+            if answer is not None:
+                for earlier, units in taken:
+                    self._gate.refund(earlier, units)
+                if isinstance(answer, Wait):
+                    self.waiting = (request_class, len(own))
+                return answer
+            taken.append((request_class, len(own)))
+        return None
+
+    def _can_answer(self) -> bool:
+        """Tell whether nothing is under way, so that an answer of our own comes in order.
+
+        Inside a transaction the server must fail; in a failed one it has nothing left to do.
+        """
+        return not self._pending and self._status in (STATUS_IDLE, STATUS_FAILED)
+
+    def _refuse_segment(self, segment: Segment, error: RequestError) -> _Verdict:
+        """Answer for a segment of which nothing was sent, and drop it up to its Sync."""
+        self._names.undo(segment, 0)
+        self._names.forget_unnamed()
+        self._open = None
+        self._refused_until_sync = True
+        self._kinds = _KINDS_REFUSED
+        self.is_idle = self._status == STATUS_IDLE
+        self.to_client.append(to_native(error))
+        return b""
+
+    def _poison(self, segment: Segment, error: RequestError) -> bytes:
+        """Return the name whose failure stands for `error`."""
+        self._poison_count += 1
+        name = self._token + b"%x" % self._poison_count
+        self._poisons[name] = to_native(error)
+        segment.poisons += (name,)
+        return name
+
+    # Server to client.
+
+    def from_server(self, data: bytes) -> None:
+        """Take bytes of the server; they go to the client as they came, but for our refusals."""
+        if self._server_held:
+            data = self._server_held + data
+            self._server_held = b""
+        size = len(data)
+        position = self._server_skip
+        start = 0
+        progress = self._progress
+        while size - position >= 5:
+            step = _PROGRESS[data[position]]
+            end = position + 1 + _unpack_length(data, position + 1)[0]
+            if step >= 0:
+                progress += step
+            else:
+                if end > size and end - position < ERROR_BYTES_MAX:
+                    break
+                self._progress = progress
+                replacement = self._on_watched(data[position], data[position:end])
+                progress = self._progress
+                if replacement is not None:
+                    if start < position:
+                        self.to_client.append(data[start:position])
+                    self.to_client.append(replacement)
+                    start = end
+            position = end
+        self._progress = progress
+        if position < size:
+            self._server_held = data[position:]
+        self._server_skip = max(0, position - size)
+        if start < min(position, size):
+            self.to_client.append(data[start:position])
+
+    def _on_watched(self, kind: int, message: bytes) -> bytes | None:
+        """Follow the session's state; return what the client gets instead, or None."""
+        if kind == _READY:
+            self._on_ready(message[5])
+            return None
+        if kind == _ERROR:
+            return self._on_error(message)
+        self._on_copy_in()
+        return None
+
+    def _on_ready(self, status: int) -> None:
+        self._status = status
+        self._progress = 0
+        if self._pending:
+            segment: Segment | None = self._pending.popleft()
+        else:
+            # A Sync that was thought to be read inside COPY, and was not.
+            segment, self._open = self._open, None
+        if segment is not None and segment.has_failed:
+            self._settle(segment)
+            if segment.ignores_all:
+                self._kinds = _KINDS
+        if not self._pending and self._open is None and not self._held:
+            self.is_idle = status == STATUS_IDLE
+            if self.is_idle:
+                self._names.transaction_ended()
+
+    def _settle(self, segment: Segment) -> None:
+        """Give back the units of what an error kept from being performed."""
+        for request_class in segment.not_performed():
+            self._gate.refund(request_class)
+        self._names.undo(segment, segment.acknowledged)
+        for name in segment.poisons:
+            self._poisons.pop(name, None)
+
+    def _on_error(self, message: bytes) -> bytes | None:
+        """Note how far the server came; return our own error if a poison caused this one."""
+        segment = self._pending[0] if self._pending else self._open
+        if segment is not None and not segment.has_failed:
+            done, acknowledged = divmod(self._progress, 1 << 32)
+            segment.fail(message, acknowledged, done)
+            self._skip_to_sync(segment)
+        at = message.find(self._token) if self._poisons else -1
+        if at < 0:
+            return None
+        end = at + len(self._token)
+        while message[end : end + 1].isalnum():
+            end += 1
+        return self._poisons.pop(message[at:end], None)
+
+    def _skip_to_sync(self, segment: Segment) -> None:
+        """After an error in an extended message the server answers nothing before a Sync."""
+        if not self._pending:
+            self._ignore_all(segment)
+            return
+        if segment.ends_with_sync or segment.acknowledged >= len(segment.units) - 1:
+            return
+        while not segment.ends_with_sync:
+            self._pending.popleft()
+            segment = self._absorb_into_next(segment)
+            if segment is self._open:
+                self._ignore_all(segment)
+                return
+
+    def _ignore_all(self, segment: Segment) -> None:
+        segment.ignores_all = True
+        self._kinds = _KINDS_IGNORED
+
+    def _on_copy_in(self) -> None:
+        """In COPY the server reads past Sync until CopyDone or CopyFail."""
+        while self._pending and not self._pending[0].has_copy_end:
+            segment = self._pending[0]
+            if not segment.ends_with_sync:
+                return  # a simple Query: there is no Sync to be read past
+            self._pending.popleft()
+            self._absorb_into_next(segment)
+        if self._open is not None and not self._pending:
+            self._open.ignores_sync = not self._open.has_copy_end
+
+    def _absorb_into_next(self, segment: Segment) -> Segment:
+        if self._pending:
+            following = self._pending[0]
+        else:
+            if self._open is None:
+                self._open = Segment()
+            following = self._open
+        following.absorb(segment)
+        return following
+
+    # The end.
+
+    def goodbye(self, error: RequestError) -> bytes:
+        """Return the farewell of a session that is ended from outside."""
+        return to_native(error, "FATAL")
+
+    def closed(self) -> None:
+        """Note the end: what was sent was or will be performed, so nothing is given back."""
+        self._held = b""
+        self._pending.clear()
+        self._open = None
+
+
+# Kind -> how long such a message may be, and what is to be done with it.
+_Kinds = Mapping[int, tuple[int, Callable[[Relay, bytes, int, int], _Verdict] | None]]
+_NO_KIND = (0, None)
+_KINDS: _Kinds = {
+    ord("B"): (LARGE_BYTES_MAX, Relay._on_bind),
+    ord("C"): (SMALL_BYTES_MAX, Relay._on_close),
+    ord("D"): (SMALL_BYTES_MAX, Relay._on_describe),
+    ord("E"): (SMALL_BYTES_MAX, Relay._on_execute),
+    ord("F"): (LARGE_BYTES_MAX, Relay._on_function_call),
+    ord("H"): (SMALL_BYTES_MAX, None),
+    ord("P"): (LARGE_BYTES_MAX, Relay._on_parse),
+    ord("Q"): (LARGE_BYTES_MAX, Relay._on_query),
+    ord("S"): (SMALL_BYTES_MAX, Relay._on_sync),
+    ord("X"): (SMALL_BYTES_MAX, None),
+    ord("c"): (SMALL_BYTES_MAX, Relay._on_copy_end),
+    ord("d"): (LARGE_BYTES_MAX, None),
+    ord("f"): (SMALL_BYTES_MAX, Relay._on_copy_end),
+}
+# After a refusal of ours everything is dropped up to Sync; after an error the server does so.
+_KINDS_REFUSED: _Kinds = {
+    kind: (limit, None if kind == ord("X") else Relay._drop) for kind, (limit, _) in _KINDS.items()
+} | {ord("S"): (SMALL_BYTES_MAX, Relay._on_refused_sync)}
+_KINDS_IGNORED: _Kinds = {kind: (limit, None) for kind, (limit, _) in _KINDS.items()} | {
+    ord("S"): (SMALL_BYTES_MAX, Relay._on_sync)
+}

@@ -1,0 +1,326 @@
+"""Startup and sign-in: from a client's first message to the relay.
+
+    C: StartupMessage                         (or CancelRequest, which is never answered)
+    S: AuthenticationSASL | AuthenticationCleartextPassword | nothing (client certificate)
+    C: proof
+    S: AuthenticationOk, then what the instance's own server says up to ReadyForQuery,
+       with its cancel key replaced by ours
+
+Unknown names are led through the same exchange as known ones, to the same error.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engines.kit.auth import ScramServer
+from engines.kit.errors import Reason, RequestError
+from engines.kit.ports import Candidate, Channel, ClientChannel, Grant, Hints, SessionPorts
+from engines.kit.records import Role
+from engines.relational import reply, wire
+from engines.relational.errors import to_native
+from engines.relational.relay import Relay
+
+ENGINE = "relational"
+DATABASE = "weftkit"
+# The roles inside an instance's server (created when it is provisioned).
+DATABASE_ROLES: Mapping[Role, str] = {
+    Role.READ: "readonly",
+    Role.WRITE: "readwrite",
+    Role.ADMIN: "owner",
+}
+
+SASL_MECHANISM = "SCRAM-SHA-256"
+# SQLSTATE classes of the server's start that speak of the client's own request, and pass as they
+# are: data exception (of a setting), unknown database, no privilege, too many, starting up.
+PASSING_SQLSTATES = ("22", "3D000", "42", "53", "55", "57")
+
+_HANDLE = re.compile(r"[a-z0-9-]{3,40}")
+# `options` names an instance as a setting, as a long option or alone.
+_INSTANCE_OPTION = re.compile(r"(?:--)?(?:weftkit\.)?instance=(.*)", re.S)
+_OFF = ("", "false", "off", "no", "0")
+# What is ours to say to the server, and what must not reach it.
+_OWN_PARAMETERS = ("user", "database", "options", "replication")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A StartupMessage, read as a wish: who, where, with which settings."""
+
+    username: str
+    hints: tuple[Hints, ...]  # to be tried in this order
+    database: str
+    settings: Mapping[str, str]
+
+
+async def open_session(client: ClientChannel, ports: SessionPorts) -> Relay | None:
+    """Sign a client in and open its instance's session; errors are answered here."""
+    try:
+        return await _open_session(client, ports)
+    except EOFError:
+        client.close()
+    except RequestError as error:
+        client.write(to_native(error, "FATAL"))
+        client.close()
+    return None
+
+
+async def _open_session(client: ClientChannel, ports: SessionPorts) -> Relay | None:
+    length = wire.startup_length(await client.read_exactly(4))
+    startup = wire.parse_startup(await client.read_exactly(length))
+    if isinstance(startup, wire.Cancel):
+        await _cancel(startup, client, ports)
+        client.close()
+        return None
+    if startup.minor > wire.PROTOCOL_MINOR_MAX or startup.options:
+        minor = min(startup.minor, wire.PROTOCOL_MINOR_MAX)
+        client.write(reply.negotiate_protocol_version(minor, startup.options))
+    server_name = client.tls.server_name if client.tls is not None else ""
+    request = _read_request(startup, server_name)
+    candidate = _find(request, ports)
+    greeting = await _prove(request, candidate, client, ports)
+    grant = ports.admit_login(candidate, client)
+    client.write(greeting + reply.AUTHENTICATION_OK)
+    return await _open_server(request, grant, client, ports)
+
+
+async def _cancel(cancel: wire.Cancel, client: ClientChannel, ports: SessionPorts) -> None:
+    """Pass a CancelRequest on to the server of the session that it names."""
+    owner = await ports.token_redeem(cancel.token, client)
+    if owner is None:
+        return
+    record, key = owner
+    server = await ports.connect(record)
+    try:
+        server.write(wire.cancel_request(key))
+        await server.drain()
+        # The server closes when it has sent the signal.
+        await server.read()
+    finally:
+        server.close()
+
+
+def _read_request(startup: wire.Startup, server_name: str) -> _Request:
+    parameters = startup.parameters
+    user = parameters.get("user", "")
+    if not user:
+        raise RequestError(Reason.ADDRESS, "no PostgreSQL user name specified in startup packet")
+    if parameters.get("replication", "").lower() not in _OFF:
+        raise RequestError(Reason.UNSUPPORTED, "replication connections are not supported")
+    words, instance = _take_instance(_split_options(parameters.get("options", "")))
+    database = parameters.get("database", "")
+    hints = tuple(
+        Hints(username, server_name, _agreed(instance, suffix), database)
+        for username, suffix in _readings(user)
+    )
+    settings = {n: v for n, v in parameters.items() if n not in _OWN_PARAMETERS}
+    if words:
+        settings["options"] = " ".join(_escape_option(word) for word in words)
+    return _Request(user, hints, database, settings)
+
+
+def _readings(user: str) -> list[tuple[str, str]]:
+    """Return the ways to read a user name: `user.instance`, then a name that holds a dot."""
+    name, dot, suffix = user.rpartition(".")
+    if dot and name and _HANDLE.fullmatch(suffix):
+        return [(name, suffix), (user, "")]
+    return [(user, "")]
+
+
+def _agreed(instance: str, suffix: str) -> str:
+    if instance and suffix and instance != suffix:
+        return "\0"  # no instance has this name, so that the sign-in fails like any other
+    return instance or suffix
+
+
+def _split_options(text: str) -> list[str]:
+    """Split the `options` parameter as pg_split_opts does: blanks separate, a backslash escapes."""
+    return [
+        re.sub(r"\\(.)", r"\1", word, flags=re.S)
+        for word in re.findall(r"(?:[^\s\\]|\\.)+", text, flags=re.S)
+    ]
+
+
+def _escape_option(word: str) -> str:
+    return re.sub(r"([\s\\])", r"\\\1", word)
+
+
+def _take_instance(words: list[str]) -> tuple[list[str], str]:
+    """Separate the word that names an instance from those that are the server's."""
+    kept: list[str] = []
+    instance = ""
+    for word in words:
+        match = _INSTANCE_OPTION.fullmatch(word.removeprefix("-c"))
+        if match is None:
+            kept.append(word)
+            continue
+        if kept and kept[-1] == "-c":
+            kept.pop()
+        instance = _agreed(instance, match[1])
+    return kept, instance
+
+
+def _find(request: _Request, ports: SessionPorts) -> Candidate:
+    candidate = ports.directory.find(ENGINE, request.hints[0])
+    for hints in request.hints[1:]:
+        if candidate.is_mock:
+            candidate = ports.directory.find(ENGINE, hints)
+    return candidate
+
+
+async def _prove(
+    request: _Request, candidate: Candidate, client: ClientChannel, ports: SessionPorts
+) -> bytes:
+    """Let the client prove that it is the candidate; return what to say before AuthenticationOk."""
+    method = candidate.record.auth_method if candidate.record is not None else "password"
+    try:
+        match method:
+            case "mtls":
+                _check_certificate(candidate, client)
+                return b""
+            case "jwt":
+                await _check_token(candidate, client, ports)
+                return b""
+            case _:
+                return await _exchange_scram(candidate, client, ports)
+    except RequestError as error:
+        ports.login_failed(candidate, client, str(error.reason))
+        if error.reason is Reason.UNAUTHENTICATED:
+            raise RequestError(
+                Reason.UNAUTHENTICATED,
+                f'password authentication failed for user "{request.username}"',
+            ) from error
+        raise
+
+
+async def _exchange_scram(
+    candidate: Candidate, client: ClientChannel, ports: SessionPorts
+) -> bytes:
+    client.write(reply.authentication_sasl([SASL_MECHANISM]))
+    body = await _read_password(client, wire.SASL_BYTES_MAX)
+    # SASLInitialResponse: mechanism, length of the data or -1, data.
+    mechanism, _, rest = body.partition(b"\0")
+    if len(rest) < 4 or struct.unpack_from("!i", rest)[0] != len(rest) - 4:
+        raise RequestError(Reason.MALFORMED, "malformed SASL message")
+    if mechanism != SASL_MECHANISM.encode():
+        raise RequestError(Reason.MALFORMED, "client selected an invalid SASL mechanism")
+    server = ScramServer()
+    server.begin(rest[4:])
+    challenge = server.challenge(candidate.credential, ports.clock.now())
+    client.write(reply.authentication_sasl_continue(challenge))
+    final = server.finish(await _read_password(client, wire.SASL_BYTES_MAX))
+    if candidate.is_mock:
+        raise RequestError(Reason.UNAUTHENTICATED, "authentication failed")
+    return reply.authentication_sasl_final(final)
+
+
+async def _check_token(candidate: Candidate, client: ClientChannel, ports: SessionPorts) -> None:
+    """A token travels as a cleartext password, so only inside TLS."""
+    if client.tls is None:
+        raise RequestError(
+            Reason.ADDRESS,
+            "this instance is signed in to with a token, which needs an encrypted connection",
+            hint="Connect with sslmode=require.",
+        )
+    client.write(reply.AUTHENTICATION_CLEARTEXT)
+    token = (await _read_password(client, wire.PASSWORD_BYTES_MAX)).removesuffix(b"\0")
+    if not ports.directory.verify_password(candidate, wire.text(token)):
+        raise RequestError(Reason.UNAUTHENTICATED, "authentication failed")
+
+
+def _check_certificate(candidate: Candidate, client: ClientChannel) -> None:
+    common_name = client.tls.common_name if client.tls is not None else ""
+    if candidate.is_mock or not common_name or common_name != candidate.credential.username:
+        raise RequestError(Reason.UNAUTHENTICATED, "authentication failed")
+
+
+async def _read_password(client: ClientChannel, bytes_max: int) -> bytes:
+    """Read the body of a PasswordMessage, SASLInitialResponse or SASLResponse."""
+    await client.drain()
+    kind, length = wire.header(await client.read_exactly(wire.HEADER_BYTES), bytes_max)
+    if kind != b"p":
+        raise RequestError(
+            Reason.MALFORMED, f"expected password response, got message type {kind[0]}"
+        )
+    return await client.read_exactly(length)
+
+
+def _server_parameters(request: _Request, grant: Grant) -> dict[str, str]:
+    """Return what the instance's server is asked for: its own role, the client's settings."""
+    # libpq and psql send the user name where no database is given.
+    is_own = request.database in ("", grant.record.handle, request.username)
+    return {
+        "user": DATABASE_ROLES[grant.credential.role],
+        "database": DATABASE if is_own else request.database,
+        **request.settings,
+    }
+
+
+async def _open_server(
+    request: _Request, grant: Grant, client: ClientChannel, ports: SessionPorts
+) -> Relay | None:
+    """Open the instance server's own session and pass its greeting on."""
+    server = await ports.connect(grant.record)
+    try:
+        server.write(wire.startup_message(_server_parameters(request, grant)))
+        return await _greet(server, grant, client, ports)
+    except EOFError as error:
+        server.close()
+        raise RequestError(Reason.BACKEND, "the instance's server does not answer") from error
+    except RequestError:
+        server.close()
+        raise
+
+
+async def _greet(
+    server: Channel, grant: Grant, client: ClientChannel, ports: SessionPorts
+) -> Relay:
+    rest = b""
+    while True:
+        data = await server.read()
+        if not data:
+            raise EOFError
+        messages, rest = wire.split(rest + data)
+        if len(rest) > wire.GREETING_BYTES_MAX:
+            raise RequestError(Reason.BACKEND, "the instance's server does not answer")
+        for kind, body in messages:
+            match kind:
+                case b"S" | b"N":
+                    client.write(wire.message(kind, body))
+                case b"K":
+                    # The pid stays the server's own: clients meet it in NOTIFY, pg_locks, and
+                    # as the argument of pg_terminate_backend.
+                    pid = int.from_bytes(body[:4], "big")
+                    token = ports.token_issue(grant, body, upper=pid)
+                    client.write(reply.backend_key_data(token))
+                case b"E":
+                    raise _startup_error(body)
+                case b"Z":
+                    client.write(wire.message(kind, body))
+                    if rest:
+                        server.unread(rest)
+                    return Relay(grant.gate, body[0])
+                case b"R" if body == b"\0\0\0\0":
+                    continue
+                case _:
+                    raise RequestError(Reason.BACKEND, "the instance's server does not answer")
+
+
+def _startup_error(body: bytes) -> RequestError:
+    """Let the client see what it caused itself; our own relation to the server is our affair."""
+    fields = wire.fields(body)
+    sqlstate = fields.get("C", "")
+    if sqlstate.startswith(PASSING_SQLSTATES):
+        return RequestError(
+            Reason.BACKEND,
+            fields.get("M", ""),
+            detail=fields.get("D", ""),
+            hint=fields.get("H", ""),
+            sqlstate=sqlstate,
+        )
+    error = RequestError(Reason.INTERNAL, "the instance's server refused the session")
+    error.add_note(fields.get("M", ""))
+    return error
