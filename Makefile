@@ -3,6 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# These need no control plane, and are run where none is installed.
+DATAPLANE_TESTS := tests/engines tests/dataplane tests/host
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ status: ## say what runs
 	@$(BIN)/python -m deploy.local status
 
 test: $(VENV)/dev.stamp test-dataplane ## every test, against real servers
-	DJANGO_SETTINGS_MODULE=weftkit_site.settings.test $(BIN)/python -m pytest -q
+	DJANGO_SETTINGS_MODULE=weftkit_site.settings.test $(BIN)/python -m pytest -q $(DATAPLANE_TESTS:%=--ignore=%)
 
 # The data plane alone, as on a host that has no Django at all.
 .venv-dataplane/stamp: requirements/dataplane.txt requirements/dev.txt
@@ -45,7 +47,7 @@ test: $(VENV)/dev.stamp test-dataplane ## every test, against real servers
 	@touch $@
 
 test-dataplane: .venv-dataplane/stamp ## engines and data plane without Django installed
-	.venv-dataplane/bin/python -m pytest -q tests/engines tests/dataplane tests/host
+	.venv-dataplane/bin/python -m pytest -q $(DATAPLANE_TESTS)
 
 lint: $(VENV)/dev.stamp ## format, likely bugs, import contracts
 	$(BIN)/ruff format --check .

@@ -71,7 +71,7 @@ class TokenBook:
         """Return (instance id, payload) of a token, wherever it was issued."""
         if not 0 <= token < 1 << 8 * _TOKEN_BYTES:
             return None
-        number = self._owner(token)
+        number = self.owner(token)
         if number == self._number:
             return self._owned.get(token)
         if self._forwards.locked():
@@ -99,7 +99,7 @@ class TokenBook:
     def _mask(self, start: int) -> int:
         return hmac.digest(self._key, start.to_bytes(_TOKEN_BYTES, "big"), "sha256")[0]
 
-    def _owner(self, token: int) -> int:
+    def owner(self, token: int) -> int:
         """Return the number of the worker that would have issued `token`."""
         return token & (1 << _NUMBER_BITS) - 1 ^ self._mask(token >> _NUMBER_BITS)
 

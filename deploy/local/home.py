@@ -20,6 +20,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from dataplane.host import paths
 from dataplane.host.binaries import BinaryError, find_postgres_bin, find_redis_server
@@ -32,6 +33,12 @@ PORT_OFFSET_MAX = 60_000
 CONSOLE_PORT_TLS, CONSOLE_PORT_PLAIN, ADMIN_PORT = 8443, 8088, 9090
 # As root: a directory with other content than ours is not given to another user.
 MARKER = "weftkit-home"
+# In a path of ours these would end a list or a quoted word of postgresql.conf or redis.conf.
+PATH_CHARACTERS_REFUSED = frozenset("\"'\\,:")
+# What our processes inherit of the shell, beside WEFTKIT_* and what weftkit.toml names: the rest is
+# the operator's, and may be secret.
+INHERITED = frozenset({"LANG", "LANGUAGE", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ"})
+INHERITED_PREFIXES = ("LC_", "PYTHON", "WEFTKIT_")
 
 
 class HomeError(Exception):
@@ -52,7 +59,7 @@ class Home:
     public_host: str
     postgres_bin: Path
     redis_server: Path
-    outer: Mapping[str, str]  # the environment we were started with; `env:NAME` may need any of it
+    inherited: Mapping[str, str]  # of the environment that we were started with
 
     @property
     def connections_file(self) -> Path:
@@ -115,7 +122,7 @@ class Home:
 
     def database_url(self, user: str) -> str:
         """Return the control database's URI for one role."""
-        return f"postgresql://{user}@/weftkit?host={self.postgres_socket_dir}"
+        return f"postgresql://{user}@/weftkit?host={quote(str(self.postgres_socket_dir))}"
 
     def environment(self) -> dict[str, str]:
         """Return the environment contract of every WeftKit process."""
@@ -140,7 +147,7 @@ class Home:
             "WEFTKIT_SECRETS_DIR": str(self.secrets),
             "WEFTKIT_DATABASE_URL": self.database_url("weftkit"),
             "WEFTKIT_DATAPLANE_DATABASE_URL": self.database_url("weftkit_dataplane"),
-            "WEFTKIT_REDIS_URL": f"unix://{self.redis_socket}",
+            "WEFTKIT_REDIS_URL": f"unix://{quote(str(self.redis_socket))}",
             "WEFTKIT_POSTGRES_BIN": str(self.postgres_bin),
             "WEFTKIT_REDIS_SERVER": str(self.redis_server),
             "DJANGO_SETTINGS_MODULE": "weftkit_site.settings.local",
@@ -149,7 +156,7 @@ class Home:
             "HOME": str(self.root),
             **(tls if self.has_tls else dict.fromkeys(tls, "")),
         }
-        return {**given, **self.outer, **ours}
+        return {**given, **self.inherited, **ours}
 
 
 def read_home(environ: Mapping[str, str]) -> Home:
@@ -157,10 +164,9 @@ def read_home(environ: Mapping[str, str]) -> Home:
     default = CHECKOUT / "weftkit.toml"
     named = environ.get("WEFTKIT_CONFIG", "")
     config = Path(named).resolve() if named else default if default.exists() else None
+    asked = _Asked(environ)
     try:
-        settings = parse(
-            config.read_text() if config else "", environ, str(config or "weftkit.toml")
-        )
+        settings = parse(config.read_text() if config else "", asked, str(config or "weftkit.toml"))
     except OSError as error:
         raise HomeError(f"cannot read {config}: {error.strerror}") from error
     except SettingsError as error:
@@ -171,7 +177,7 @@ def read_home(environ: Mapping[str, str]) -> Home:
     except BinaryError as error:
         raise HomeError(str(error)) from error
     chosen = environ.get("WEFTKIT_HOME") or settings.server.data_dir
-    root = (Path(chosen) if chosen else CHECKOUT / ".weftkit").resolve()
+    root = _usable((Path(chosen) if chosen else CHECKOUT / ".weftkit").resolve())
     account = account_for(root)
     return Home(
         root=root,
@@ -184,7 +190,7 @@ def read_home(environ: Mapping[str, str]) -> Home:
         public_host=environ.get("WEFTKIT_PUBLIC_HOST") or "localhost",
         postgres_bin=postgres_bin,
         redis_server=redis_server,
-        outer=dict(environ),
+        inherited=_inherited(environ, asked.names),
     )
 
 
@@ -230,10 +236,38 @@ def is_ours_or_empty(root: Path) -> bool:
     return not root.exists() or (root / MARKER).exists() or not any(root.iterdir())
 
 
+class _Asked(dict[str, str]):
+    """An environment that remembers which variables weftkit.toml named."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+
+def _inherited(environ: Mapping[str, str], named: set[str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in INHERITED or name in named or name.startswith(INHERITED_PREFIXES)
+    }
+
+
+def _usable(root: Path) -> Path:
+    """Return `root` if its path can stand in every file and address that we write it into."""
+    refused = [c for c in str(root) if c in PATH_CHARACTERS_REFUSED or not c.isprintable()]
+    if refused:
+        raise HomeError(f"a path of ours cannot have {refused[0]!r} in it: {root}")
+    return root
+
+
 def _run_dir(environ: Mapping[str, str], root: Path, uid: int) -> Path:
     """Return the run directory: short enough for the longest socket path in it."""
     chosen = environ.get("WEFTKIT_RUN_DIR", "")
-    run_dir = Path(chosen).resolve() if chosen else root / "run"
+    run_dir = _usable(Path(chosen).resolve()) if chosen else root / "run"
     longest = paths.postgres_socket(run_dir, "0" * 32)
     if len(os.fsencode(longest)) <= paths.SOCKET_PATH_BYTES_MAX:
         return run_dir

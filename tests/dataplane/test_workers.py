@@ -11,8 +11,10 @@ from functools import partial
 
 import pytest
 
+from dataplane.server.forward import TokenBook
 from engines.kit.records import InstanceRecord, Limits
 from tests.dataplane.plane import (
+    MASTER_KEY,
     Client,
     ControlDatabase,
     EchoServer,
@@ -30,10 +32,11 @@ NewPlane = Callable[..., Plane]
 async def clients_on_both(plane: Plane, record: InstanceRecord, password: str) -> list[Client]:
     """Return one signed-in client of each worker."""
     found: dict[int, Client] = {}
+    book = TokenBook(plane.home, 0, MASTER_KEY)
     for _ in range(64):
         client = await plane.connect()
         answer = await client.ask(f"LOGIN {record.credentials[0].username} {password}")
-        worker = int(answer.split()[1]) >> 55
+        worker = book.owner(int(answer.split()[1]))
         if worker in found:
             await client.close()
         found.setdefault(worker, client)

@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
@@ -86,7 +86,7 @@ def celery_broker(url: str) -> str:
     """Return kombu's form of a Redis URL, database 0; it spells unix sockets differently."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
-        return f"redis+socket://{quote(parts.path)}?virtual_host=0"
+        return f"redis+socket://{quote(unquote(parts.path))}?virtual_host=0"
     return f"{parts.scheme}://{parts.netloc}/0"
 
 
