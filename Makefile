@@ -8,7 +8,7 @@ DATAPLANE_TESTS := tests/engines tests/dataplane tests/host
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status test test-dataplane lint types fmt bench lock clean
+.PHONY: help up down status test test-dataplane lint types fmt bench conformance lock clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -63,6 +63,9 @@ fmt: $(VENV)/dev.stamp ## put the format right
 
 bench: $(VENV)/dev.stamp ## ratios against direct connections, measured in one run
 	$(BIN)/python -m tests.benchmarks
+
+conformance: $(VENV)/dev.stamp ## other people's suites: SUITE=psycopg|redis CHECKOUT=path [ONLY=part]
+	$(BIN)/python -m tests.conformance $(SUITE) $(CHECKOUT) --only "$(ONLY)"
 
 lock: $(VENV)/dev.stamp ## compile requirements/*.in again (needs uv)
 	for name in control dataplane dev; do \

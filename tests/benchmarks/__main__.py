@@ -1,4 +1,4 @@
-"""Ratios of the data plane against direct connections, each pair measured in one run.
+"""Ratios of the data plane against its peers, each pair measured in one run.
 
     make bench
 
@@ -40,12 +40,12 @@ def cpu_seconds(stack: Stack) -> float:
 
 
 def measured(stack: Stack, pair: Pair) -> Row:
-    """Measure the direct path and the path through the data plane, one after the other."""
-    direct = pair.direct()
+    """Measure the peer's path and the path through the data plane, one after the other."""
+    other = pair.other()
     before = cpu_seconds(stack)
     through = pair.through()
     cpu_us = (cpu_seconds(stack) - before) / through.requests * 1e6
-    return Row(pair.name, through.per_second, pair.peer, direct.per_second, cpu_us)
+    return Row(pair.name, through.per_second, pair.peer, other.per_second, cpu_us)
 
 
 def main() -> None:
@@ -54,14 +54,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=8)
     arguments = parser.parse_args()
     with run_stack(WEFTKIT_WORKERS="1") as stack:
-        for pair in (*postgres.PAIRS, *redis.PAIRS):
-            report(measured(stack, pair(stack, arguments.seconds)))
+        for measurement in (*postgres.MEASUREMENTS, *redis.MEASUREMENTS):
+            with measurement(stack, arguments.seconds) as pair:
+                if pair is not None:
+                    report(measured(stack, pair))
 
 
 def report(row: Row) -> None:
     """Print one row."""
     sys.stdout.write(
-        f"{row.name:34} {row.through_per_second:10.0f}/s   {row.peer:22} "
+        f"{row.name:34} {row.through_per_second:10.0f}/s   {row.peer:10} "
         f"{row.peer_per_second:10.0f}/s   ratio {row.through_per_second / row.peer_per_second:5.2f}"
         f"   {row.cpu_us:6.1f} us CPU\n"
     )

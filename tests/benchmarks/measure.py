@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+
+from tests.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same work directly at the instance's server and through the data plane."""
+    """The same work over a peer's path and through the data plane."""
 
     name: str
     peer: str
-    direct: Callable[[], Measured]
+    other: Callable[[], Measured]
     through: Callable[[], Measured]
+
+
+# Sets the peer up for (stack, seconds); None where the peer is not installed.
+Measurement = Callable[[Stack, int], AbstractContextManager[Pair | None]]

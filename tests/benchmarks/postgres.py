@@ -1,15 +1,18 @@
-"""pgbench -S on the demo instance: straight to its unix socket, and through the data plane."""
+"""pgbench -S on the demo instance: straight to its unix socket, through pgbouncer, through us."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 
-from tests.benchmarks.measure import Measured, Pair
+from tests.benchmarks import peers
+from tests.benchmarks.measure import Measured, Measurement, Pair
 from tests.servers import package_path
 from tests.stack import Stack
 
@@ -58,19 +61,41 @@ def prepared(stack: Stack) -> tuple[str, str]:
     return own_socket(stack, uri), uri
 
 
-def select(mode: str, clients: int) -> Callable[[Stack, int], Pair]:
-    """Return the pair of one protocol mode."""
+def select(mode: str, clients: int, *, peer: str = "direct") -> Measurement:
+    """Return the measurement of one protocol mode against one peer."""
 
-    def pair(stack: Stack, seconds: int) -> Pair:
+    @contextlib.contextmanager
+    def pair(stack: Stack, seconds: int) -> Iterator[Pair | None]:
         direct, through = prepared(stack)
-        return Pair(
-            f"pgbench -S -M {mode} -c {clients}",
-            "direct, unix socket",
-            lambda: select_only(direct, mode, seconds, clients),
-            lambda: select_only(through, mode, seconds, clients),
-        )
+        with PEERS[peer](direct) as other:
+            yield (
+                Pair(
+                    f"pgbench -S -M {mode} -c {clients}",
+                    peer,
+                    lambda: select_only(other, mode, seconds, clients),
+                    lambda: select_only(through, mode, seconds, clients),
+                )
+                if other
+                else None
+            )
 
     return pair
 
 
-PAIRS = (select("simple", 8), select("extended", 8), select("prepared", 8), select("simple", 1))
+@contextlib.contextmanager
+def _pgbouncer(direct: str) -> Iterator[str]:
+    """Yield pgbouncer's DSN, or "" where it is not installed."""
+    if not peers.has("pgbouncer"):
+        yield ""
+        return
+    with peers.pgbouncer(Path(direct.split("host=")[1]), "owner") as dsn:
+        yield dsn
+
+
+PEERS = {"direct": contextlib.nullcontext, "pgbouncer": _pgbouncer}
+
+MEASUREMENTS = (
+    *(select(mode, 8) for mode in ("simple", "extended", "prepared")),
+    *(select(mode, 8, peer="pgbouncer") for mode in ("simple", "extended", "prepared")),
+    select("simple", 1),
+)

@@ -1,18 +1,20 @@
-"""redis-benchmark on the demo instance: straight to its unix socket, and through us."""
+"""redis-benchmark on the demo instance: straight to its socket, through haproxy, through us."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
 from uuid import UUID
 
 import redis
 
 from engines.kit.auth import service_secret
-from tests.benchmarks.measure import Measured, Pair
+from tests.benchmarks import peers
+from tests.benchmarks.measure import Measured, Measurement, Pair
 from tests.stack import Stack
 
 
@@ -49,25 +51,47 @@ def own_socket(stack: Stack) -> tuple[str, str, str]:
     raise AssertionError("the demo instance's socket was not found")
 
 
-def command(name: str, pipeline: int) -> Callable[[Stack, int], Pair]:
-    """Return the pair of one command."""
+def command(name: str, pipeline: int, *, peer: str = "direct") -> Measurement:
+    """Return the measurement of one command against one peer."""
 
-    def pair(stack: Stack, seconds: int) -> Pair:
+    @contextlib.contextmanager
+    def pair(stack: Stack, seconds: int) -> Iterator[Pair | None]:
         connection = stack.connection("demo", "inmemory")
         path, user, secret = own_socket(stack)
-        direct = ["-s", path, "--user", user, "-a", secret]
         through = [
             "-h", connection.host, "-p", str(connection.port),
             "--user", connection.user, "-a", connection.password,
         ]  # fmt: skip
-        return Pair(
-            f"redis-benchmark {name} -c 50 -P {pipeline}",
-            "direct, unix socket",
-            lambda: benchmark(direct, name, pipeline, seconds),
-            lambda: benchmark(through, name, pipeline, seconds),
-        )
+        with PEERS[peer](path) as address:
+            other = [*address, "--user", user, "-a", secret]
+            yield (
+                Pair(
+                    f"redis-benchmark {name} -c 50 -P {pipeline}",
+                    peer,
+                    lambda: benchmark(other, name, pipeline, seconds),
+                    lambda: benchmark(through, name, pipeline, seconds),
+                )
+                if address
+                else None
+            )
 
     return pair
 
 
-PAIRS = (command("get", 1), command("set", 1), command("get", 16), command("set", 16))
+@contextlib.contextmanager
+def _haproxy(path: str) -> Iterator[list[str]]:
+    """Yield haproxy's address, or nothing where it is not installed."""
+    if not peers.has("haproxy"):
+        yield []
+        return
+    with peers.haproxy(path) as port:
+        yield ["-h", "127.0.0.1", "-p", str(port)]
+
+
+PEERS = {"direct": lambda path: contextlib.nullcontext(["-s", path]), "haproxy": _haproxy}
+
+MEASUREMENTS = tuple(
+    command(name, pipeline, peer=peer)
+    for peer in PEERS
+    for name, pipeline in (("get", 1), ("set", 1), ("get", 16), ("set", 16))
+)
