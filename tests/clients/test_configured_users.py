@@ -14,6 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.dataplane.certificates import Authority
 from tests.servers import temporary_home
@@ -22,6 +24,8 @@ from tests.stack import Stack, run_stack
 pytestmark = pytest.mark.stack
 
 JWT_SECRET = "a secret of more than thirty-two bytes"
+# redis-py takes a wrong password for a fault of the network and tries again.
+ONCE = Retry(NoBackoff(), 0)
 PASSWORDS = {"APP_DB_PASSWORD": "p@ss/word of app", "READONLY_PASSWORD": "only reading"}
 
 USERS = """
@@ -129,7 +133,7 @@ def test_tokens_sign_in_where_the_method_is_jwt(start: Callable[..., tuple[Stack
         with pytest.raises(psycopg.OperationalError, match="authentication failed"):
             postgres(stack, user="app", password=bad, sslmode="require")
         with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=6379 + stack.offset, username="app", password=bad).ping()
+            redis.Redis(port=6379 + stack.offset, username="app", password=bad, retry=ONCE).ping()
     with postgres(stack, user="app", password=good, sslmode="require") as app:
         assert app.execute("SELECT current_user").fetchone() == ("readwrite",)
     assert redis.Redis(port=6379 + stack.offset, username="app", password=good).ping() is True
