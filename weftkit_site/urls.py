@@ -11,5 +11,6 @@ urlpatterns = [
     path("", include("tenants.console.urls")),
 ]
 
+handler400 = "tenants.core.problems.page_bad_request"
 handler404 = "tenants.core.problems.page_not_found"
 handler500 = "tenants.core.problems.page_failed"

@@ -6,6 +6,7 @@ written between copy and cut is lost; that is the price of needing no logging pr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -20,7 +21,9 @@ def rotate(log: Path, bytes_max: int = LOG_BYTES_MAX) -> bool:
             return False
     except FileNotFoundError:
         return False
-    shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+    # On a full disk the copy is cut short; the log gives its space back all the same.
+    with contextlib.suppress(OSError):
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
     os.truncate(log, 0)
     return True
 

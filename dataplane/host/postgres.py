@@ -27,9 +27,10 @@ from dataplane.host.bounds import (
     Bounds,
 )
 from dataplane.host.clone import clone_tree, sync_file_system, write_atomically
+from dataplane.host.postgres_roles import RESTORE_ACCESS
 from dataplane.host.postgres_settings import render, server_connections
 from dataplane.host.process import ServerProcess, adopt, clear_directory
-from dataplane.host.server import ServerError, Site, directory_bytes
+from dataplane.host.server import ServerError, Site, directory_bytes, log
 from dataplane.host.settings import HostSettings
 from engines.kit.records import InstanceRecord, Limits
 
@@ -128,6 +129,7 @@ class PostgresServer:
             is_changed = await asyncio.to_thread(self._write_settings, record)
             connection = await self._connect()
             try:
+                await self._restore_access(connection)
                 if is_changed:
                     await _reload(connection)
                 rows = await connection.fetch(
@@ -139,6 +141,13 @@ class PostgresServer:
             raise ServerError("the server does not take its settings") from error
         self._waiting = ", ".join(row["name"] for row in rows)
         return f"waits for a restart: {self._waiting}" if self._waiting else ""
+
+    async def _restore_access(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        try:
+            await connection.execute(RESTORE_ACCESS)
+        except asyncpg.PostgresError as error:
+            # A tenant that changes its roles just now; the record must be applied all the same.
+            log.warning("access_not_restored", error=str(error), instance_id=self._site.instance_id)
 
     async def tidy(self, record: InstanceRecord) -> bool:
         """Ask for a restart where settings wait for one and no client is connected."""

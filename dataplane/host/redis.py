@@ -9,10 +9,10 @@ names any more, which also ends their connections.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import signal
+import time
 
 from dataplane.host import paths
 from dataplane.host.binaries import server_version
@@ -26,6 +26,8 @@ from engines.kit.auth import service_secret
 from engines.kit.records import InstanceRecord, Limits
 
 PROGRAMS = ("redis-server", "valkey-server")
+# A script may run so long where the plan names no statement timeout.
+SCRIPT_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 30.0  # SIGTERM writes the rest of the append-only file
 KILL_SECONDS_MAX = 10.0
 CLIENTS_RESERVED = 32  # for the host and for sign-ins that overlap with sign-outs
@@ -63,6 +65,7 @@ class RedisServer:
         self._socket = paths.redis_socket(settings.run_dir, site.instance_id)
         self._named: frozenset[str] = frozenset()  # user names of the last applied record
         self._suspects: frozenset[str] = frozenset()  # users that no record explained last time
+        self._busy_since: float | None = None  # since when a script lets nobody else in
         self.process: ServerProcess | None = None
 
     @property
@@ -150,15 +153,44 @@ class RedisServer:
 
         Once is not enough: the data plane may know a newer record than we do.
         """
-        with contextlib.suppress(OSError, RedisReplyError):
+        try:
             (users,) = await self._say(("ACL", "USERS"))
+            self._busy_since = None
             assert isinstance(users, list)
             unexplained = frozenset(map(str, users)) - _usernames(record) - OUR_USERS
             doomed = sorted(unexplained & self._suspects)
             if doomed:
                 await self._say(("ACL", "DELUSER", *doomed))
             self._suspects = unexplained.difference(doomed)
+        except RedisReplyError as error:
+            if error.code == "BUSY":
+                await self._end_script(record.limits)
+        except OSError:
+            pass  # it does not answer now; the next look comes soon
         return False
+
+    async def _end_script(self, limits: Limits) -> None:
+        """Stop a script that keeps everybody out, once it had its time.
+
+        Nobody can sign in meanwhile, its owner neither. A script that has written cannot be
+        stopped; the server is then killed, and starts from its append-only file, which holds
+        nothing of an unfinished script.
+        """
+        now = time.monotonic()
+        if self._busy_since is None:
+            self._busy_since = now
+        if now - self._busy_since < (limits.statement_timeout_ms / 1000 or SCRIPT_SECONDS_MAX):
+            return
+        self._busy_since = None
+        for command in (("SCRIPT", "KILL"), ("FUNCTION", "KILL")):
+            try:
+                await self._say(command)
+            except RedisReplyError as error:
+                if error.code == "UNKILLABLE" and self.process is not None:
+                    self.process.send(signal.SIGKILL)
+                    return
+            except OSError:
+                return
 
     async def stop(self) -> None:
         """Stop the server; it writes what it holds of the append-only file first."""

@@ -132,6 +132,13 @@ class ConnectionGate:
         if bucket is not None:
             bucket.put_back(units)
 
+    def charge(self, request_class: RequestClass, units: int) -> None:
+        """Count units that were performed before anybody could admit them; see `ports.Gate`."""
+        self._cells[self._counters + request_class] += units
+        bucket = self._state.bucket(request_class)
+        if bucket is not None:
+            bucket.owe(units)
+
     @property
     def statement_timeout_ms(self) -> int:
         """The plan's statement timeout; 0 for none."""

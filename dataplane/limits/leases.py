@@ -34,6 +34,10 @@ HELD_SECONDS = 1.0
 FAST_SECONDS = 0.1
 
 
+# However much was taken unasked.
+OWED_SECONDS_MAX = 60.0
+
+
 class CommonWindow:
     """The window in Redis."""
 
@@ -137,6 +141,14 @@ class Bucket:
     def put_back(self, units: int) -> None:
         """Return units that were taken and not used."""
         self._held += units
+
+    def owe(self, units: int) -> None:
+        """Stay closed for as long as the limit needs for `units` that were taken unasked."""
+        now = self._monotonic()
+        self._held = 0
+        until = max(now, self._denied_until) + units / self.limit
+        self._denied_until = min(until, now + OWED_SECONDS_MAX)
+        self._denied_units = 0
 
     def set_limit(self, limit: int) -> None:
         """Follow a change of plan: what was refused is asked again."""

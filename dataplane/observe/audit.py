@@ -27,6 +27,11 @@ WINDOW_SECONDS = 10.0
 ALIKE_KEYS_MAX = 10_000
 
 
+def _storable(text: str) -> str:
+    """Return what a client said as PostgreSQL can keep it: without NUL and lone surrogates."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
 class AuditTrail:
     """Takes events from the loop; `spool`, `deliverable`, `read` are called in a thread."""
 
@@ -67,11 +72,11 @@ class AuditTrail:
                 "instance": record.handle,
                 "tenant_id": record.tenant_id,
                 "engine": record.engine,
-                "initiator": initiator,
+                "initiator": _storable(initiator),
                 "address": address,
                 "outcome": outcome,
                 "reason_code": reason_code,
-                "target": target,
+                "target": _storable(target),
                 "is_data_event": is_data_event,
                 "alike_left_out": left_out,
             }

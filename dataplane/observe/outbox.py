@@ -130,9 +130,7 @@ class Outbox:
                 await self._insert_usage(await self._read(self._meter.read, path))
                 await self._remove(path)
             for path in events:
-                batch = await self._read(self._audit.read, path)
-                await self._execute(_AUDIT, *_columns(batch, 2))
-                await self._remove(path)
+                await self._insert_events(path)
             if seen:
                 await self._execute(_KEY_SEEN, list(seen), list(seen.values()))
                 seen = {}
@@ -144,9 +142,22 @@ class Outbox:
         try:
             return await self._in_thread(partial(reader, path))
         except (ValueError, KeyError, TypeError) as error:
-            self._log.error("spool_file_damaged", file=path.name, error=repr(error))
-            await self._in_thread(partial(path.replace, path.with_suffix(".damaged")))
+            await self._set_aside(path, error)
             return []
+
+    async def _set_aside(self, path: Path, error: Exception) -> None:
+        self._log.error("spool_file_damaged", file=path.name, error=repr(error))
+        await self._in_thread(partial(path.replace, path.with_suffix(".damaged")))
+
+    async def _insert_events(self, path: Path) -> None:
+        batch = await self._read(self._audit.read, path)
+        try:
+            await self._execute(_AUDIT, *_columns(batch, 2))
+        except asyncpg.DataError as error:
+            # The database will never take it, and the others behind it must not wait for that.
+            await self._set_aside(path, error)
+            return
+        await self._remove(path)
 
     async def _insert_usage(self, rows: list[UsageRow]) -> None:
         if not rows:

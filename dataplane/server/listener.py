@@ -20,8 +20,8 @@ from dataplane.observe import metrics
 from dataplane.observe.log import get_logger
 from dataplane.server.channel import ClientStream
 from dataplane.server.ports import ConnectionPorts, Services
-from dataplane.server.tls import TlsContext
-from engines.kit.contract import EngineSpec
+from dataplane.server.tls import TlsContext, selected_alpn
+from engines.kit.contract import EngineSpec, Preamble
 from engines.kit.errors import LocalError, RequestError
 
 PREAMBLE_BYTES_MAX = 64
@@ -53,6 +53,8 @@ class Listener:
         self._socket = listening
         self._services = services
         self._tls = tls
+        if tls is not None:
+            tls.context(spec.alpn)  # reads the files now, not in the first handshake
         self._loop = asyncio.get_running_loop()
         self._log = get_logger("listener", engine=spec.name)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -160,7 +162,8 @@ class Listener:
 
     async def _establish(self, connection: socket.socket, client: ClientStream) -> ClientStream:
         """Look at the first bytes, and put a transport on the socket."""
-        if not await self._look(connection):
+        step = await self._look(connection)
+        if not step.tls:
             await self._loop.connect_accepted_socket(lambda: client, connection)
             return client
         assert self._tls is not None
@@ -168,15 +171,20 @@ class Listener:
         transport, _ = await self._loop.connect_accepted_socket(
             lambda: client,
             connection,
-            ssl=self._tls.context,
+            ssl=self._tls.context(self._spec.alpn),
             ssl_handshake_timeout=bounds.handshake_timeout_s,
             ssl_shutdown_timeout=bounds.linger_s,
         )
+        # Bytes meant for another protocol's server must not become a session (ALPACA): who has
+        # not asked for TLS in our protocol says so in the handshake.
+        if not step.consume and selected_alpn(transport) != self._spec.alpn:
+            client.close()
+            raise PreambleError(f"TLS without the application protocol {self._spec.alpn}")
         client.secured(self._tls.facts(transport))
         return client
 
-    async def _look(self, connection: socket.socket) -> bool:
-        """Follow the engine's preamble; return whether TLS comes next."""
+    async def _look(self, connection: socket.socket) -> Preamble:
+        """Follow the engine's preamble up to its last step, which says whether TLS is next."""
         assert self._spec.preamble is not None
         needs = 1
         for _ in range(PREAMBLE_LOOKS_MAX):
@@ -192,7 +200,7 @@ class Listener:
             if step.reply:
                 await self._loop.sock_sendall(connection, step.reply)
             if step.tls or not step.again:
-                return step.tls
+                return step
             needs = 1
         raise PreambleError("too many requests before the session")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from deploy.local import commands
@@ -15,6 +16,7 @@ COMMANDS = {
     "run": commands.run,
     "supervise": commands.supervise,
 }
+EXIT_SIGNAL = 128  # as the shell has it: plus the number of the signal
 
 
 def main(arguments: list[str]) -> int:
@@ -23,13 +25,22 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m deploy.local up|down|status|run", file=sys.stderr)
         return 64
     try:
-        return COMMANDS[arguments[0]](dict(os.environ))
+        status = COMMANDS[arguments[0]](dict(os.environ))
+        sys.stdout.flush()
+        return status
     except commands.ERRORS as error:
         print(f"weftkit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nit goes on in the background; `make down` stops it", file=sys.stderr)
-        return 130
+        print("\nwhat was begun goes on in the background; `make status`", file=sys.stderr)
+        return EXIT_SIGNAL + signal.SIGINT
+    except BrokenPipeError:
+        # `up | head`: who read us has enough. The interpreter's last flush must not fail too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_SIGNAL + signal.SIGPIPE
+    except OSError as error:
+        print(f"weftkit: {error.filename or 'failed'}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Our own certificate authority, so that TLS works before anybody has bought a certificate.
 
-The authority's key stays in the home; `ca.crt` is what clients trust. The server certificate is
-made anew when it ends soon or when a name is missing in it; the authority stays the same.
+The authority's key stays in the home; `ca.crt` is what clients trust. Either certificate is made
+anew when it ends soon or is not valid yet; the server's also when a name is missing in it.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def make_certificates(directory: Path, public_host: str, handles: Iterable[str] 
 def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key_path, certificate_path = directory / "ca.key", directory / "ca.crt"
     if key_path.exists() and certificate_path.exists():
-        key = serialization.load_pem_private_key(key_path.read_bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return x509.load_pem_x509_certificate(certificate_path.read_bytes()), key
+        key, certificate = _load(key_path, certificate_path)
+        if _lives(certificate) and certificate.public_key() == key.public_key():
+            return certificate, key
     key = ec.generate_private_key(ec.SECP256R1())
     name = f"WeftKit local authority {os.urandom(4).hex()}"
     certificate = (
@@ -120,14 +120,27 @@ def _alternative_names(public_host: str, handles: Iterable[str]) -> list[x509.Ge
 def _is_good(path: Path, names: list[x509.GeneralName], authority: x509.Certificate) -> bool:
     if not path.exists() or not path.with_suffix(".key").exists():
         return False
-    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    key, certificate = _load(path.with_suffix(".key"), path)
     present = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    left = certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)
     return (
         certificate.issuer == authority.subject
+        and certificate.public_key() == key.public_key()  # a crash may leave one new, one old
         and set(names) <= set(present)
-        and left > dt.timedelta(days=RENEW_DAYS)
+        and _lives(certificate)
     )
+
+
+def _load(key_path: Path, path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key, x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def _lives(certificate: x509.Certificate) -> bool:
+    """Say whether it holds now and for a while; it may have been made while the clock was wrong."""
+    now = dt.datetime.now(dt.UTC)
+    ends = certificate.not_valid_after_utc - dt.timedelta(days=RENEW_DAYS)
+    return certificate.not_valid_before_utc <= now < ends
 
 
 def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -150,4 +163,6 @@ def _write(path: Path, content: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import compileall
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from dataplane.host.logfile import last_lines
 from deploy.local import connections, running, status
 from deploy.local.home import CHECKOUT, Home, HomeError, is_ours_or_empty, make_home, read_home
 from deploy.local.privilege import (
     PrivilegeError,
+    become,
     give_tree,
     grant_search,
     require_readable,
@@ -28,6 +32,7 @@ UP_SECONDS_MAX = 180.0
 DOWN_SECONDS_MAX = 120.0
 LEFT_SECONDS_MAX = 2.0
 POLL_SECONDS = 0.03
+SPACE_BYTES_LOW = 64 << 20
 EXIT_RUNS_ALREADY = 75  # EX_TEMPFAIL and EX_CONFIG of sysexits.h; the guard ends on both
 EXIT_START_FAILED = 78
 PACKAGES = ("dataplane", "deploy", "engines", "tenants", "weftkit_site")
@@ -40,16 +45,18 @@ class CommandError(Exception):
 def up(environ: Mapping[str, str]) -> int:
     """Start everything in the background, wait until it is ready, print the table."""
     home = read_home(environ)
-    if status.is_locked(home):
-        print(f"WeftKit already runs in {home.root}")
-        return _follow(home, None)
     _hand_over(home)
     for package in PACKAGES:
         # Once here instead of in seven processes, six of which could not even keep the result.
         compileall.compile_dir(CHECKOUT / package, quiet=2)
-    print(f"starting WeftKit in {home.root}")
+    _enter(home)
+    if status.is_locked(home):
+        print(f"WeftKit already runs in {home.root}")
+        return _follow(home, None)
+    _say(f"starting WeftKit in {home.root}")
     status.clear(home)
-    with (home.logs / "supervisor.log").open("ab") as log:
+    home.logs.mkdir(exist_ok=True)
+    with _opened_log(home.logs / "supervisor.log") as log:
         guard = subprocess.Popen(
             [sys.executable, "-m", "deploy.local.guard"],
             cwd=CHECKOUT,
@@ -58,7 +65,6 @@ def up(environ: Mapping[str, str]) -> int:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            **(home.account.popen_arguments() if home.account else {}),
         )
     return _follow(home, guard)
 
@@ -66,6 +72,7 @@ def up(environ: Mapping[str, str]) -> int:
 def down(environ: Mapping[str, str]) -> int:
     """Stop everything and wait for it, also what a killed supervisor left."""
     home = read_home(environ)
+    _enter(home)
     found = running.processes_of(home.root)
     known = status.load(home) if status.is_locked(home) else None
     if not found and known is None:
@@ -85,6 +92,7 @@ def down(environ: Mapping[str, str]) -> int:
 def show_status(environ: Mapping[str, str]) -> int:
     """Print one line a process."""
     home = read_home(environ)
+    _enter(home)
     known = status.load(home) if status.is_locked(home) else None
     if known is None:
         left = running.processes_of(home.root)
@@ -105,26 +113,24 @@ def run(environ: Mapping[str, str]) -> int:
     home = read_home(environ)
     if home.account is not None:
         _hand_over(home)
-        os.setgroups([])
-        os.setgid(home.account.gid)
-        os.setuid(home.account.uid)
-        os.chdir(CHECKOUT)
+        _enter(home)
         arguments = [sys.executable, "-m", "deploy.local", "run"]
         os.execve(sys.executable, arguments, home.environment())
-    return supervise(environ, on_ready=_print_table)
+    # A service manager keeps what we print, and the table has every password.
+    return supervise(environ, on_ready=_print_table if sys.stdout.isatty() else None)
 
 
 def supervise(environ: Mapping[str, str], on_ready: Callable[[Home], None] | None = None) -> int:
     """Be the supervisor until SIGTERM or SIGINT."""
     home = read_home(environ)
+    _enter(home)
     make_home(home)
     if status.take_lock(home) is None:
         print(f"WeftKit already runs in {home.root}")
         return EXIT_RUNS_ALREADY
-    os.chdir(CHECKOUT)
 
     async def keep() -> str:
-        supervisor = Supervisor(home, _say, on_ready)
+        supervisor = Supervisor(home, _say_if_possible, on_ready)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.end)
@@ -133,8 +139,36 @@ def supervise(environ: Mapping[str, str], on_ready: Callable[[Home], None] | Non
     return EXIT_START_FAILED if asyncio.run(keep()) else 0
 
 
+def _opened_log(path: Path) -> BinaryIO:
+    """Open a log that may be root's, from a version whose root opened it."""
+    try:
+        return path.open("ab")
+    except PermissionError:
+        path.unlink()
+        return path.open("ab")
+
+
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _say_if_possible(text: str) -> None:
+    """Print what nobody may be able to read: a full disk or a closed terminal stops no program."""
+    with contextlib.suppress(OSError):
+        _say(text)
+
+
+def _enter(home: Home) -> None:
+    """Be the user whose home it is, in the checkout, and make files for nobody else."""
+    if home.account is not None:
+        become(home.account)
+    if home.root.exists() and not os.access(home.root, os.R_OK | os.W_OK | os.X_OK):
+        raise CommandError(
+            f"{home.root} belongs to the user {home.root.stat().st_uid}:"
+            " do this as that user or as root, or choose another WEFTKIT_HOME"
+        )
+    os.umask(0o077)
+    os.chdir(CHECKOUT)
 
 
 def _print_table(home: Home) -> None:
@@ -142,20 +176,16 @@ def _print_table(home: Home) -> None:
 
 
 def _hand_over(home: Home) -> None:
-    """Make the directories that must be there before the supervisor; as root, give them away."""
+    """Make the home; as root, give it away."""
     account = home.account
-    try:
-        if account is not None and not is_ours_or_empty(home.root):
-            raise CommandError(f"{home.root} holds other things; choose another WEFTKIT_HOME")
-        for directory in (home.root, home.logs):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(f"cannot make {error.filename}: {error.strerror}") from error
+    if account is not None and not is_ours_or_empty(home.root):
+        raise CommandError(f"{home.root} holds other things; choose another WEFTKIT_HOME")
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if account is None:
         return
-    give_tree(account, home.root)
-    if home.run_dir.exists():
-        give_tree(account, home.run_dir)
+    for directory in (home.root, home.run_dir):
+        if directory.exists():
+            give_tree(account, directory)
     targets = [CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), home.root]
     targets += [path.parent for path in _files_read(home)]
     for directory in grant_search(account, targets):
@@ -178,6 +208,9 @@ def _follow(home: Home, guard: subprocess.Popen[bytes] | None) -> int:
     deadline = time.monotonic() + UP_SECONDS_MAX
     while time.monotonic() < deadline:
         ended = guard is not None and guard.poll() is not None
+        if ended and guard is not None and guard.returncode == EXIT_RUNS_ALREADY:
+            # Another `up` was faster; what follows is the start of that one.
+            guard, ended = None, False
         known = status.load(home)
         if known is not None:
             if guard is not None:
@@ -191,14 +224,23 @@ def _follow(home: Home, guard: subprocess.Popen[bytes] | None) -> int:
             reason = (
                 known.error if known and known.error else last_lines(home.logs / "supervisor.log")
             )
-            raise CommandError(f"WeftKit did not start: {reason}\nlogs are in {home.logs}")
+            raise CommandError(
+                f"WeftKit did not start: {reason}\nlogs are in {home.logs}{_space_left(home)}"
+            )
         time.sleep(POLL_SECONDS)
     raise CommandError(f"WeftKit is not ready after {UP_SECONDS_MAX:g} s; logs are in {home.logs}")
 
 
+def _space_left(home: Home) -> str:
+    """Return what explains most failures of a full disk, whose logs end in the middle."""
+    free = shutil.disk_usage(home.root).free
+    return f"\nonly {free >> 20} MB are free there" if free < SPACE_BYTES_LOW else ""
+
+
 def _end_foreground(home: Home, pid: int) -> None:
     """End a supervisor that somebody runs in a terminal."""
-    os.kill(pid, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS_MAX
     while status.is_locked(home) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)

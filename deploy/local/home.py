@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from dataplane.host import paths
 from dataplane.host.binaries import BinaryError, find_postgres_bin, find_redis_server
+from dataplane.host.clone import write_atomically
 from deploy.local.privilege import Account, account_for
 from engines.kit.settings import Settings, SettingsError, parse
 
@@ -209,7 +210,7 @@ def make_home(home: Home) -> None:
         for name, size in SECRET_BYTES.items():
             make_secret(home.secrets / name, size)
     except OSError as error:
-        raise HomeError(f"cannot write {error.filename}: {error.strerror}") from error
+        raise HomeError(f"cannot write {error.filename or home.root}: {error.strerror}") from error
 
 
 def make_secret(path: Path, size: int) -> None:
@@ -217,11 +218,7 @@ def make_secret(path: Path, size: int) -> None:
     if path.exists():
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(size) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_atomically(temporary, f"{secrets.token_hex(size)}\n".encode())
     # A link, not a rename: two that start at once must not end up with two different secrets.
     try:
         os.link(temporary, path)

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import pwd
+import stat
 import struct
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -81,6 +82,17 @@ def account_for(home: Path) -> Account | None:
     return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
 
 
+def become(account: Account) -> None:
+    """Be this user from here on; there is no way back.
+
+    What the account owns it may have replaced by a link to somebody else's file, so root opens
+    nothing in the home.
+    """
+    os.setgroups([])
+    os.setgid(account.gid)
+    os.setuid(account.uid)
+
+
 def grant_search(account: Account, targets: Iterable[Path]) -> list[Path]:
     """Let the account pass every directory above and including `targets`.
 
@@ -114,14 +126,21 @@ def require_readable(account: Account, paths: Iterable[Path]) -> None:
 def give_tree(account: Account, directory: Path) -> None:
     """Make the account the owner of `directory` and of everything of root's in it.
 
-    The directory itself comes last: one that is the account's already was given as a whole.
+    The directory itself comes last: one that is the account's already was given as a whole. Names
+    are looked up in open directories, and a file with a second name is left alone: whoever may
+    write in there could make them lead to any file of root's. Raises PrivilegeError.
     """
-    if directory.lstat().st_uid == account.uid:
+    owner = directory.lstat().st_uid
+    if owner == account.uid:
         return
-    for root, _, names in os.walk(directory, topdown=False):
-        for path in (*(os.path.join(root, name) for name in names), root):
-            if os.lstat(path).st_uid == 0:
-                os.chown(path, account.uid, account.gid, follow_symlinks=False)
+    if owner != 0:
+        raise PrivilegeError(f"{directory} belongs to the user {owner}, not to '{account.name}'")
+    for _, directories, files, descriptor in os.fwalk(directory, topdown=False):
+        for name in (*directories, *files):
+            state = os.lstat(name, dir_fd=descriptor)
+            if state.st_uid == 0 and (stat.S_ISDIR(state.st_mode) or state.st_nlink == 1):
+                os.chown(name, account.uid, account.gid, dir_fd=descriptor, follow_symlinks=False)
+    os.chown(directory, account.uid, account.gid, follow_symlinks=False)
 
 
 def _account() -> Account:

@@ -134,7 +134,9 @@ def _control_plane(home: Home) -> tuple[Program, ...]:
         ),
         Program(
             "web",
-            (python, "-m", "daphne", "-e", _web_endpoint(home), "weftkit_site.asgi:application"),
+            # Requests are logged by `tenants.core.middleware`, without the tokens in addresses.
+            (python, "-m", "weftkit_site.bounded_daphne", "-v", "0", "-e", _web_endpoint(home),
+             "weftkit_site.asgi:application"),
             after=("migrate", "redis"),
             is_ready=_web_answers,
         ),
@@ -180,7 +182,7 @@ def _bootstrap_fingerprint(home: Home, schema: str) -> str:
         sorted(ports.engine_ports(home).items()),
         home.console_port,
         home.public_host,
-        home.has_tls,
+        [str(path) for path in home.certificate_files] if home.has_tls else [],
         _digest_if_there(home.connections_file),
         # `env:NAME` values change without the file. The digest is kept on disk, so it is keyed.
         [(user.username, user.password, user.roles) for user in home.settings.auth.users],

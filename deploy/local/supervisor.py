@@ -89,7 +89,7 @@ class Supervisor:
             await self._ends.wait()
             for task in (ready, rotating):
                 task.cancel()
-        except StartError as error:
+        except (StartError, OSError) as error:
             self._fail(str(error))
         finally:
             await self._stop()
@@ -102,7 +102,10 @@ class Supervisor:
         self._require_ports({each.program for each in found if each.is_leader})
         if home.has_tls and home.certificate_files[0].parent == home.tls:
             handles = [f"{t}-{e}" for t in BOOTSTRAP_TENANTS for e in registry.names()]
-            certificates.make_certificates(home.tls, home.public_host, handles)
+            make = certificates.make_certificates
+            await self._step(
+                "certificates", asyncio.to_thread(make, home.tls, home.public_host, handles)
+            )
         system_redis.make_configuration(home)
         await self._step("database cluster", asyncio.to_thread(system_postgres.make_cluster, home))
         shared = home.environment()
@@ -138,10 +141,16 @@ class Supervisor:
         pause = 0.0
         while True:
             began = time.monotonic()
-            await self._launch(slot)
-            await self._until_ready_or_ended(slot)
-            assert slot.process is not None
-            await slot.process.wait()
+            try:
+                await self._launch(slot)
+                await self._until_ready_or_ended(slot)
+                assert slot.process is not None
+                await slot.process.wait()
+            except OSError as error:
+                # Once all ran, a full disk or process table is no reason to end the others.
+                if not self._was_ready:
+                    raise
+                self._say(f"{program.name}: {error}")
             slot.ready.clear()
             if time.monotonic() - began > STABLE_SECONDS:
                 pause = 0.0
@@ -219,7 +228,8 @@ class Supervisor:
     async def _rotate(self) -> None:
         while True:
             for log in self._home.logs.glob("*.log"):
-                await asyncio.to_thread(rotate, log)
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(rotate, log)
             await asyncio.sleep(ROTATE_SECONDS)
 
     async def _stop(self) -> None:

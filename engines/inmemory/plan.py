@@ -7,7 +7,9 @@ failure on an older server does not matter.
 Left out for everyone: what reaches beyond the instance or stops it (SHUTDOWN, DEBUG, REPLICAOF,
 FAILOVER, MIGRATE, MODULE, CLUSTER, PSYNC), what is the plan's or the host's affair (CONFIG SET,
 ACL, SAVE, BGSAVE, BGREWRITEAOF), MONITOR (it halves the server's speed and shows every client's
-data), and RESTORE (Redis does not check its payload by default).
+data), RESTORE (Redis does not check its payload by default), SCRIPT DEBUG (it forks the server, or
+stops it for as long as the client likes), and CLIENT PAUSE (it holds up sign-ins, the host and
+CLIENT UNPAUSE itself).
 """
 
 from __future__ import annotations
@@ -26,20 +28,28 @@ _SESSION = (
     b"+client|setname +client|tracking +client|trackinginfo +command +acl|whoami +acl|cat +info "
     b"+keys +lastsave +role +select +time +wait"
 )
+# One by one, because 6.2 cannot take a single one (DEBUG) away.
+_SCRIPT = b"-script +script|load +script|exists "
 _SUBSCRIBE = b"+subscribe +unsubscribe +psubscribe +punsubscribe +pubsub"
 _OPERATE = (
-    b"+client|list +client|kill +client|unblock +client|pause +client|unpause +client|no-evict "
+    b"+client|list +client|kill +client|unblock +client|no-evict "
     b"+config|get +flushall +flushdb +swapdb +slowlog|get +slowlog|len +slowlog|reset "
     b"+latency|doctor +latency|history +latency|latest +latency|reset"
 )
 _READ = (
     b"-@all +@read +@connection +@transaction +@scripting -@write -@admin -@dangerous "
+    + _SCRIPT
     + _SUBSCRIBE
     + b" "
     + _SESSION
 )
 # In Redis 7 only parts of CLUSTER are dangerous.
-_WRITE = b"+@all -@admin -@dangerous -cluster +sort " + _SESSION
+_WRITE = (
+    b"+@all -@admin -@dangerous -cluster +sort "
+    + _SCRIPT
+    + b"+script|flush +script|kill "
+    + _SESSION
+)
 
 RULES: Mapping[Role, bytes] = {
     Role.READ: _READ,
@@ -48,7 +58,7 @@ RULES: Mapping[Role, bytes] = {
 }
 # Redis 7 and Valkey.
 EXTRAS: Mapping[Role, bytes] = {
-    Role.READ: b"+sort_ro +ssubscribe +sunsubscribe",
+    Role.READ: b"+sort_ro +ssubscribe +sunsubscribe -function|kill",
     Role.WRITE: b"+sort_ro",
     Role.ADMIN: b"+sort_ro +latency|histogram",
 }

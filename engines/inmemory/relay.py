@@ -42,6 +42,11 @@ _SEQUENCE_DIGITS = 8
 _MORE = object()
 # hiredis makes room for as many arguments as a header claims.
 _MANY_ARGUMENTS = re.compile(rb"\*[0-9]{5}").search
+# It also reads RESP3's other aggregates, where Redis reads an inline command and then all that is
+# inside of it. Some come out as lists, so they are looked for in the bytes; most chunks hold none
+# of their marks, which is quicker to see than that they have no header.
+_OTHER_MARKS = (b"~", b"|", b">", b"%")
+_OTHER_AGGREGATE = re.compile(rb"[~|>%][0-9]+\r\n").search
 _CLASSES = tuple(RequestClass)
 
 # What a handler of a tracked command may say: None to forward, bytes to send instead, or a refusal.
@@ -154,7 +159,7 @@ class Relay:
 
         Return 0 if they need a closer look.
         """
-        if _MANY_ARGUMENTS(data):
+        if _MANY_ARGUMENTS(data) or _holds_other_aggregate(data):
             return 0
         reader = self._reader
         try:
@@ -465,6 +470,14 @@ class Relay:
         self._held = b""
         self._queued = None
         self._marks.clear()
+
+
+def _holds_other_aggregate(data: bytes) -> bool:
+    """Tell whether hiredis may take something in `data` for a command that Redis would not."""
+    for mark in _OTHER_MARKS:
+        if mark in data:
+            return _OTHER_AGGREGATE(data) is not None
+    return False
 
 
 def _is_between(reader: hiredis.Reader) -> bool:

@@ -31,6 +31,8 @@ ENGINE = "inmemory"
 DEFAULT_USER = "default"
 # Redis sets no bound; one connection shall not be enough to guess.
 FAILURES_MAX = 10
+# Before the sign-in; clients say who they are with the first one or two.
+COMMANDS_MAX = 256
 SETUP_REPLY_BYTES_MAX = 16 * 1024
 # A refusal after the right password. The client may try again with another, unless it is the
 # instance or we who cannot take it.
@@ -45,29 +47,36 @@ class _Login:
         self._ports = ports
         self._failures = 0
         self._data = b""
+        self._position = 0
         self._server_name = client.tls.server_name if client.tls is not None else ""
         self._common_name = client.tls.common_name if client.tls is not None else ""
 
     async def run(self) -> Relay | None:
         """Answer commands until one of them signs in; None if the client is gone before."""
-        while self._failures < FAILURES_MAX:
-            read = wire.read_arguments(self._data, 0)
+        commands = 0
+        while self._failures < FAILURES_MAX and commands < COMMANDS_MAX:
+            read = wire.read_arguments(self._data, self._position)
             if read is None:
                 data = await self._client.read()
                 if not data:
                     return None
-                self._data += data
+                self._data, self._position = self._rest() + data, 0
                 continue
-            arguments, end = read
-            command, self._data = self._data[:end], self._data[end:]
+            commands += 1
+            start = self._position
+            arguments, self._position = read
             if arguments:
-                relay = await self._handle(arguments, command)
+                relay = await self._handle(arguments, self._data[start : self._position])
                 if relay is not None:
                     return relay
                 if arguments[0].upper() == b"QUIT":
                     return None
                 await self._client.drain()
         return None
+
+    def _rest(self) -> bytes:
+        """Return what the client sent behind the present command."""
+        return self._data[self._position :]
 
     async def _handle(self, arguments: list[bytes], command: bytes) -> Relay | None:
         """Handle one command; a relay if it signed the client in."""
@@ -98,7 +107,7 @@ class _Login:
         candidate = self._prove(user, arguments[-1])
         relay = await self._open(candidate)
         self._client.write(reply.OK)
-        self._client.unread(self._data)
+        self._client.unread(self._rest())
         return relay
 
     async def _hello(self, arguments: list[bytes], command: bytes) -> Relay | None:
@@ -122,7 +131,7 @@ class _Login:
             return await self._by_certificate(command, reply.HELLO_NOAUTH)
         relay = await self._open(self._prove(*proof))
         # The server answers the rest of the command itself: it knows its version and its name.
-        self._client.unread(wire.encode_command(*kept) + self._data)
+        self._client.unread(wire.encode_command(*kept) + self._rest())
         return relay
 
     async def _by_certificate(self, command: bytes, refusal: bytes) -> Relay | None:
@@ -136,7 +145,7 @@ class _Login:
             self._client.write(refusal)
             return None
         relay = await self._open(candidate)
-        self._client.unread(command + self._data)
+        self._client.unread(command + self._rest())
         return relay
 
     def _prove(self, user: bytes, password: bytes) -> Candidate:

@@ -78,6 +78,9 @@ class EngineSpec:
     # TCP engines: the pure decision on the first bytes, and the sign-in that ends in a relay.
     # `open_session` answers errors to the client itself and then returns None.
     preamble: Callable[[bytes, bool], Preamble] | None = None
+    # The application protocol (ALPN) of TLS, if the engine has one. A client that starts TLS at
+    # once must offer it; one that has asked for TLS in the engine's own way need not.
+    alpn: str = ""
     open_session: Callable[[ClientChannel, SessionPorts], Awaitable[Relay | None]] | None = None
     # HTTP engines: the ASGI application over its ports.
     asgi: Callable[[Any], ASGIApp] | None = None

@@ -78,7 +78,8 @@ class Tls:
 
     server_name: str = ""  # SNI, lower case; "" if none
     common_name: str = ""  # of a verified client certificate; "" if none
-    server_certificate: bytes = b""  # DER, for channel binding
+    server_certificate: bytes = b""  # DER
+    channel_binding: bytes = b""  # `tls-server-end-point` (RFC 5929); empty if not defined
 
 
 class ClientChannel(Channel, Protocol):
@@ -119,6 +120,13 @@ class Gate(Protocol):
 
     def refund(self, request_class: RequestClass, units: int = 1) -> None:
         """Give back units of a request that was admitted and then was not performed."""
+        ...
+
+    def charge(self, request_class: RequestClass, units: int) -> None:
+        """Count units that were performed before anybody could admit them.
+
+        What is over the limit keeps the class closed until the plan would have allowed it.
+        """
         ...
 
     @property

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from engines.kit.contract import Endpoint, EngineSpec, Placement, Transport
 from engines.relational.errors import NATIVE
 from engines.relational.session import DATABASE, open_session
-from engines.relational.wire import preamble
+from engines.relational.wire import ALPN, preamble
 
 PORT = 5432
 
@@ -42,5 +42,6 @@ ENGINE = EngineSpec(
     uri=uri,
     one_liner=one_liner,
     preamble=preamble,
+    alpn=ALPN,
     open_session=open_session,
 )

@@ -16,7 +16,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engines.kit.auth import ScramServer
+from engines.kit.auth import ScramError, ScramServer
+from engines.kit.auth.scram import MECHANISM, MECHANISM_PLUS
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import Candidate, Channel, ClientChannel, Grant, Hints, SessionPorts
 from engines.kit.records import Role
@@ -33,7 +34,12 @@ DATABASE_ROLES: Mapping[Role, str] = {
     Role.ADMIN: "owner",
 }
 
-SASL_MECHANISM = "SCRAM-SHA-256"
+# What a client is told whose idea of the channel is not ours: someone sits between, or an agent of
+# its own does. It has proven nothing so far, and known and unknown names are told the same.
+CHANNEL_BINDING_ERRORS: Mapping[str, str] = {
+    "server-does-support-channel-binding": "SCRAM channel binding negotiation error",
+    "channel-bindings-dont-match": "SCRAM channel binding check failed",
+}
 # SQLSTATE classes of the server's start that speak of the client's own request, and pass as they
 # are: data exception (of a setting), unknown database, no privilege, too many, starting up.
 PASSING_SQLSTATES = ("22", "3D000", "42", "53", "55", "57")
@@ -188,6 +194,10 @@ async def _prove(
                 return await _exchange_scram(candidate, client, ports)
     except RequestError as error:
         ports.login_failed(candidate, client, str(error.reason))
+        if isinstance(error, ScramError) and error.server_error in CHANNEL_BINDING_ERRORS:
+            raise RequestError(
+                Reason.ADDRESS, CHANNEL_BINDING_ERRORS[error.server_error]
+            ) from error
         if error.reason is Reason.UNAUTHENTICATED:
             raise RequestError(
                 Reason.UNAUTHENTICATED,
@@ -199,15 +209,18 @@ async def _prove(
 async def _exchange_scram(
     candidate: Candidate, client: ClientChannel, ports: SessionPorts
 ) -> bytes:
-    client.write(reply.authentication_sasl([SASL_MECHANISM]))
+    binding = client.tls.channel_binding if client.tls is not None else b""
+    offered = [MECHANISM_PLUS, MECHANISM] if binding else [MECHANISM]
+    client.write(reply.authentication_sasl(offered))
     body = await _read_password(client, wire.SASL_BYTES_MAX)
     # SASLInitialResponse: mechanism, length of the data or -1, data.
-    mechanism, _, rest = body.partition(b"\0")
+    name, _, rest = body.partition(b"\0")
     if len(rest) < 4 or struct.unpack_from("!i", rest)[0] != len(rest) - 4:
         raise RequestError(Reason.MALFORMED, "malformed SASL message")
-    if mechanism != SASL_MECHANISM.encode():
+    mechanism = wire.text(name)
+    if mechanism not in offered:
         raise RequestError(Reason.MALFORMED, "client selected an invalid SASL mechanism")
-    server = ScramServer()
+    server = ScramServer(mechanism, channel_binding=binding or None)
     server.begin(rest[4:])
     challenge = server.challenge(candidate.credential, ports.clock.now())
     client.write(reply.authentication_sasl_continue(challenge))

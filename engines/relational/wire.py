@@ -32,6 +32,8 @@ PASSWORD_BYTES_MAX = 65_535
 GREETING_BYTES_MAX = 256 * 1024
 
 TLS_HANDSHAKE_BYTE = b"\x16"
+# As registered with IANA; PostgreSQL demands it of clients that start TLS at once.
+ALPN = "postgresql"
 HEADER_BYTES = 5
 
 _PAIR = struct.Struct("!II")

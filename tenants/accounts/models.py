@@ -15,6 +15,11 @@ HANDLE_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{1,38})[a-z0-9]$"
 validate_handle = RegexValidator(
     HANDLE_PATTERN, "3 to 40 lower-case letters, digits and hyphens, no hyphen at either end."
 )
+# The first hyphen of an instance's handle ends its tenant's: else tenant `a` with `b-c` and tenant
+# `a-b` with `c` would want the same name, and learn of each other.
+validate_tenant_handle = RegexValidator(
+    r"^[a-z0-9]{3,30}$", "3 to 30 lower-case letters and digits."
+)
 
 
 class MemberRole(models.TextChoices):
@@ -29,7 +34,7 @@ class MemberRole(models.TextChoices):
 class Tenant(BaseModel):
     """An organisation. Its handle is in addresses and in the names of its instances."""
 
-    handle = models.CharField(max_length=40, unique=True, validators=[validate_handle])
+    handle = models.CharField(max_length=40, unique=True, validators=[validate_tenant_handle])
     name = models.CharField(max_length=120)
 
     def __str__(self) -> str:
@@ -68,6 +73,14 @@ class User(AbstractBaseUser, BaseModel):
                 condition=models.Q(email=Lower("email")), name="user_email_is_lower_case"
             )
         ]
+
+
+class SignInCount(models.Model):
+    """How often somebody tried to sign in, by what `key` is a digest of, until `ends_at`."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    attempts = models.PositiveIntegerField()
+    ends_at = models.DateTimeField(db_index=True)
 
 
 class Membership(BaseModel):

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, User
 from tenants.accounts.selectors import membership_find
+from tenants.api.audited import CHANGING, audited, event_write
 from tenants.core.errors import NotFoundError
 from tenants.core.pagination import NewestFirst
 from tenants.iam.models import ApiKey
@@ -49,6 +50,20 @@ class TenantApi(ServiceApi):
 
     actions: Mapping[str, str]
     actor: Actor
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have every method that changes something leave its event."""
+        super().__init_subclass__(**kwargs)
+        for method in CHANGING & vars(cls).keys():
+            setattr(cls, method, audited(vars(cls)[method]))
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Answer a refusal, which leaves its event too if it is known who was refused."""
+        response = super().handle_exception(exc)
+        changes = str(self.request.method).lower() in CHANGING & vars(type(self)).keys()
+        if changes and hasattr(self, "actor") and response.status_code < 500:
+            event_write(self, response)
+        return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

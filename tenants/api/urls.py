@@ -6,6 +6,7 @@ from drf_spectacular.views import SpectacularAPIView
 
 from tenants.accounts import apis as accounts
 from tenants.api.docs import DocsView
+from tenants.audit import apis as audit
 from tenants.iam import apis as iam
 from tenants.instances import apis as instances
 from tenants.instances import credential_apis as credentials
@@ -28,6 +29,7 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (TENANT, "tenant", accounts.TenantDetailApi),
     (f"{TENANT}/api-keys", "api-keys", iam.ApiKeyListApi),
     (f"{TENANT}/api-keys/<uuid:key_id>", "api-key", iam.ApiKeyDetailApi),
+    (f"{TENANT}/audit", "audit", audit.AuditListApi),
     (f"{TENANT}/instances", "instances", instances.InstanceListApi),
     (INSTANCE, "instance", instances.InstanceDetailApi),
     (f"{INSTANCE}/connection", "instance-connection", instances.InstanceConnectionApi),

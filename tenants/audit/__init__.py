@@ -1,4 +1,4 @@
-"""The append-only record of who did what; so far the events that data planes hand in.
+"""The append-only record of who did what: control-plane actions, and what data planes hand in.
 
-The registry of actions, the hash chain of a tenant, export and drains will live here.
+The hash chain of a tenant, export and drains will live here.
 """

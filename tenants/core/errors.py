@@ -5,7 +5,9 @@ ServiceError
   ForbiddenError    403  the role does not allow it
   NotFoundError     404  there is none, or it is another tenant's
   ConflictError     409  not in this state
+  LimitError        409  there are as many of them as there may be
   LockedError       423  another operation runs on the instance
+  TooManyError      429  not so often; `retry_after_s` says when again
 """
 
 from __future__ import annotations
@@ -56,9 +58,22 @@ class ConflictError(ServiceError):
     code = "conflict"
 
 
+class LimitError(ConflictError):
+    code = "limit"
+
+
 class LockedError(ServiceError):
     status = 423
     code = "operation_running"
+
+
+class TooManyError(ServiceError):
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, retryable=True)
+        self.retry_after_s = retry_after_s
 
 
 def invalid_field(name: str, message: str) -> InvalidError:

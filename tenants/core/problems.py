@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from rest_framework import exceptions
@@ -22,6 +23,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from tenants.core.errors import ServiceError
+from tenants.core.middleware import request_id_of
 
 CONTENT_TYPE = "application/problem+json"
 log = structlog.get_logger(__name__)
@@ -68,7 +70,7 @@ def problem(
 
 def exception_to_problem(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """Turn whatever a view raised into a problem; None leaves it to the 500 page (and the log)."""
-    request_id = getattr(context["request"], "request_id", "")
+    request_id = request_id_of(context["request"])
     if isinstance(error, Http404):
         error = exceptions.NotFound()
     elif isinstance(error, PermissionDenied):
@@ -92,6 +94,16 @@ def exception_to_problem(error: Exception, context: Mapping[str, Any]) -> Respon
             headers["WWW-Authenticate"] = header
         if wait := getattr(error, "wait", None):
             headers["Retry-After"] = str(int(wait) + 1)
+    elif isinstance(error, OperationalError | InterfaceError):
+        log.warning("the database does not answer", error=str(error))
+        status = 503
+        body = problem(
+            status=status,
+            code="unavailable",
+            detail="The database does not answer, or a lock took too long; ask again.",
+            request_id=request_id,
+            retryable=True,
+        )
     else:
         return None
     set_rollback()
@@ -112,6 +124,11 @@ def _api_exception(error: exceptions.APIException, request_id: str) -> dict[str,
     )
 
 
+def page_bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what Django itself refuses: an unknown host, too many fields."""
+    return _page(request, 400, "malformed", "This request cannot be read.")
+
+
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer an address that does not exist."""
     return _page(request, 404, "not_found", "There is nothing at this address.")
@@ -123,7 +140,7 @@ def page_failed(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
-    request_id = getattr(request, "request_id", "")
+    request_id = request_id_of(request)
     if request.path.startswith("/api/"):
         body = problem(
             status=status, code=code, detail=detail, request_id=request_id, retryable=status == 500

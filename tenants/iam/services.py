@@ -11,13 +11,14 @@ from django.db.models import Q
 from django.utils import timezone
 
 from tenants.accounts.actors import Actor
-from tenants.accounts.models import MemberRole
+from tenants.accounts.models import MemberRole, Tenant
 from tenants.accounts.permissions import role_includes
-from tenants.core.errors import ForbiddenError, invalid_field
+from tenants.core.errors import ForbiddenError, LimitError, invalid_field
 from tenants.iam import secrets
 from tenants.iam.addresses import address_allowed, cidrs_clean
 from tenants.iam.models import ApiKey
 
+API_KEYS_MAX = 200
 # `last_used_at` is for people who look for dead keys; a write a request would be too dear.
 LAST_USED_EVERY = timedelta(minutes=1)
 
@@ -44,6 +45,10 @@ def api_key_create(
         raise ForbiddenError(f"the role {actor.role.value} cannot mint a key of role {role.value}")
     if expires_at is not None and expires_at <= timezone.now():
         raise invalid_field("expires_at", "this time is past")
+    # One lock for all that is counted of a tenant, as for its members and instances.
+    Tenant.objects.select_for_update(no_key=True).get(pk=actor.tenant.pk)
+    if ApiKey.objects.filter(tenant=actor.tenant, revoked_at=None).count() >= API_KEYS_MAX:
+        raise LimitError(f"a tenant has at most {API_KEYS_MAX} API keys")
     minted = secrets.mint()
     api_key = ApiKey.objects.create(
         tenant=actor.tenant,

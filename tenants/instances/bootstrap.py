@@ -38,7 +38,7 @@ from tenants.instances.selectors import connection_of, engine_list
 from tenants.instances.services import instance_create, instance_resume
 from tenants.operations.models import LIVE, Operation
 from tenants.operations.runner import operation_run
-from tenants.publish.services import credential_record
+from tenants.publish.services import credential_record, record_refresh
 
 ACTOR = "system:bootstrap"
 NAME = "bootstrap"
@@ -88,6 +88,7 @@ def bootstrap(*, output: Path, wait_s: float) -> dict[str, Any]:
     defaults = _default_instances()
     for instance in defaults:
         configured_users_sync(instance=instance)
+    record_refresh()
     document = {
         "console": _console(tenants["demo"], known),
         "api": _api(tenants["demo"], known),

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from engines.kit import auth
 from engines.kit.records import Role
-from tenants.core.errors import ConflictError, invalid_field
+from tenants.core.errors import ConflictError, LimitError, invalid_field
 from tenants.iam.addresses import cidrs_clean
 from tenants.instances.models import (
     SECRETS_MAX,
@@ -57,8 +57,10 @@ def credential_create(
     instance = _locked(instance)
     if expires_at is not None and expires_at <= timezone.now():
         raise invalid_field("expires_at", "this time is past")
+    if instance.quarantined_at is not None:
+        raise ConflictError(f"the instance is {instance.status}", code="instance_status")
     if instance.credentials.filter(revoked_at=None).count() >= CREDENTIALS_MAX:
-        raise ConflictError(f"an instance has at most {CREDENTIALS_MAX} credentials", code="limit")
+        raise LimitError(f"an instance has at most {CREDENTIALS_MAX} credentials")
     key_id = auth.new_key_id()
     credential = Credential.objects.create(
         instance=instance,

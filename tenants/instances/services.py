@@ -16,7 +16,14 @@ from engines import registry
 from engines.kit.records import Desired
 from tenants.accounts.actors import SYSTEM
 from tenants.accounts.models import Tenant
-from tenants.core.errors import ConflictError, InvalidError, LockedError, invalid_field
+from tenants.audit.services import audit_write
+from tenants.core.errors import (
+    ConflictError,
+    InvalidError,
+    LimitError,
+    LockedError,
+    invalid_field,
+)
 from tenants.iam.addresses import cidrs_clean
 from tenants.instances.models import BLOCKS_MAX, AuthMethod, Instance, InstanceStatus
 from tenants.instances.status import instance_desire
@@ -54,6 +61,7 @@ def instance_create(
     if region not in ("", settings.REGION):
         raise invalid_field("region", f"there is none of that name: {settings.REGION}")
     chosen = plan_get(name=plan)
+    _refuse_if_full(tenant)
     instance = Instance(
         tenant=tenant,
         handle=f"{tenant.handle}-{name}",
@@ -155,8 +163,13 @@ def instance_undelete(*, instance: Instance, actor: str, idempotency_key: str = 
 
 
 def instance_purge_due() -> int:
-    """Start to purge what has been in quarantine long enough; return how many."""
-    due = Instance.objects.filter(status=_S.QUARANTINED, purge_after__lte=timezone.now())
+    """Start to purge what has been in quarantine long enough; return how many.
+
+    Also those whose purge failed: once it has begun nothing else can be done with them.
+    """
+    due = Instance.objects.filter(
+        status__in=[_S.QUARANTINED, _S.PURGING], purge_after__lte=timezone.now()
+    )
     return sum(_purge_one(instance) for instance in due)
 
 
@@ -170,6 +183,13 @@ def _purge_one(instance: Instance) -> bool:
         operation_start(kind="purge", instance=instance, actor=SYSTEM)
     except (ConflictError, LockedError):  # being undeleted, or purged already
         return False
+    if instance.status == _S.QUARANTINED:
+        audit_write(
+            tenant_id=instance.tenant_id,
+            action="weftkit.instance.purge",
+            initiator=SYSTEM,
+            target=f"instances/{instance.handle}",
+        )
     return True
 
 
@@ -179,6 +199,15 @@ def _locked(instance: Instance) -> Instance:
         .select_related("tenant", "plan")
         .get(pk=instance.pk)
     )
+
+
+def _refuse_if_full(tenant: Tenant) -> None:
+    """Refuse one instance too many. Those in quarantine count: their data are still here."""
+    # Of two at the same moment the second waits; foreign keys to the tenant do not.
+    Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+    most: int = settings.INSTANCES_PER_TENANT_MAX
+    if Instance.objects.filter(tenant=tenant).exclude(status=_S.PURGED).count() >= most:
+        raise LimitError(f"a tenant has at most {most} instances")
 
 
 def _refuse_if_deleted(instance: Instance) -> None:

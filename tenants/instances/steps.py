@@ -80,6 +80,12 @@ def provision_ended(job: Job, why: str) -> None:
         _move(job.instance, _S.FAILED, {_S.PROVISIONING}, why)
 
 
+def return_ended(job: Job, why: str) -> None:
+    """A resume or undelete that failed leaves no server running that lets nobody in."""
+    if job.instance.desired == Desired.RUNNING:
+        ask_stop(job)
+
+
 def close(job: Job) -> None:
     """Suspend: clients first, then the server."""
     instance_move(instance=job.instance, to=_S.SUSPENDED, coming_from={_S.ACTIVE})

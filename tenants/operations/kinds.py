@@ -31,7 +31,8 @@ KINDS: Mapping[str, Kind] = {
         ended=steps.provision_ended,
     ),
     "purge": Kind(
-        starts_from=frozenset({S.QUARANTINED}),
+        # PURGING: the last purge failed, of a host that was away for one.
+        starts_from=frozenset({S.QUARANTINED, S.PURGING}),
         steps=(
             Step("seal", "Ask the host to remove the data", steps.seal),
             Step("server", "Wait until nothing is left", steps.server_is_absent),
@@ -48,6 +49,7 @@ KINDS: Mapping[str, Kind] = {
             Step("activate", "Let clients in", steps.activate_suspended),
         ),
         reopen=steps.ask_run,
+        ended=steps.return_ended,
     ),
     "rotate": Kind(
         starts_from=frozenset({S.PROVISIONING, S.ACTIVE, S.SUSPENDED, S.FAILED}),
@@ -76,5 +78,6 @@ KINDS: Mapping[str, Kind] = {
             Step("activate", "Let clients in", steps.activate_quarantined),
         ),
         reopen=steps.ask_run,
+        ended=steps.return_ended,
     ),
 }

@@ -7,7 +7,7 @@ instance's; the partial unique index decides races between two that start at onc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -89,7 +89,10 @@ def operation_enqueue(*, operation_id: UUID) -> None:
         from tenants.operations.tasks import operation_run
 
         # No retries here: with the broker down the request still succeeds, and the reaper sends.
-        operation_run.apply_async(args=(str(operation_id),), retry=False)
+        # A message that waits longer is sent once more, so the first one would be one too many.
+        operation_run.apply_async(
+            args=(str(operation_id),), retry=False, expires=REQUEUE_AFTER.total_seconds()
+        )
 
     transaction.on_commit(send, robust=True)
 
@@ -177,6 +180,12 @@ def operation_end(
     operation.lease_token = operation.lease_until = None
     operation.save()
     log.info("operation ended", operation=str(operation.pk), kind=operation.kind, state=str(state))
+
+
+def operation_keys_forget(*, before: datetime) -> int:
+    """Free the idempotency keys of ended operations; a later request with one is a new request."""
+    old = Operation.objects.filter(created_at__lt=before).exclude(idempotency_key="")
+    return old.exclude(state__in=LIVE).update(idempotency_key="")
 
 
 def operation_reap() -> int:

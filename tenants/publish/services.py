@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from uuid import UUID
 
 from django.db import connection, transaction
 
@@ -60,6 +61,37 @@ def record_publish(*, instance: Instance) -> int:
         cursor.execute(UPSERT, [locked.pk, version, body])
         cursor.execute("SELECT pg_notify(%s, %s)", [exchange.RECORD_CHANNEL, str(locked.pk)])
     return version
+
+
+def record_refresh() -> int:
+    """Publish every instance whose record is not what it would be now; return how many.
+
+    weftkit.toml has its say in limits, and a new version of WeftKit in what a record holds.
+    """
+    living = Instance.objects.exclude(status=InstanceStatus.PURGED).values_list("pk", flat=True)
+    return sum(_refresh_one(instance_id) for instance_id in living)
+
+
+@transaction.atomic
+def _refresh_one(instance_id: UUID) -> bool:
+    instance = (
+        Instance.objects.select_for_update(of=("self",))
+        .select_related("tenant", "plan")
+        .get(pk=instance_id)
+    )
+    if instance.status == InstanceStatus.PURGED:
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT body::text FROM publish.record WHERE instance_id = %s", [instance_id]
+        )
+        row = cursor.fetchone()
+    published = json.loads(row[0]) if row else {}
+    wanted = json.loads(json.dumps(_record(instance, published.get("version", 0)).to_json()))
+    if published == wanted:
+        return False
+    record_publish(instance=instance)
+    return True
 
 
 def record_remove(*, instance: Instance) -> None:

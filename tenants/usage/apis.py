@@ -104,6 +104,9 @@ class InstanceUsageApi(TenantApi):
 
 def _period(given: dict[str, datetime]) -> tuple[datetime, datetime]:
     stop = given.get("stop") or timezone.now()
-    start = given.get("start") or stop - PERIOD_DEFAULT
+    try:
+        start = given.get("start") or stop - PERIOD_DEFAULT
+    except OverflowError as error:
+        raise invalid_field("stop", "there is no time before it") from error
     # Usage is kept by the hour: the hour that `start` falls into counts whole.
     return start.replace(minute=0, second=0, microsecond=0), stop

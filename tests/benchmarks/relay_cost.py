@@ -42,6 +42,9 @@ class CountingGate:
     async def wait(self, request_class: RequestClass, units: int = 1) -> None:
         return None
 
+    def charge(self, request_class: RequestClass, units: int) -> None:
+        self.units[request_class] += units
+
     def refund(self, request_class: RequestClass, units: int = 1) -> None:
         self.units[request_class] -= units
 

@@ -108,6 +108,9 @@ class ProgrammableGate:
         if self.local[request_class] < units:
             self._denied.add(request_class)
 
+    def charge(self, request_class: RequestClass, units: int) -> None:
+        self.units[request_class] += units
+
     def refund(self, request_class: RequestClass, units: int = 1) -> None:
         self.units[request_class] -= units
         if request_class in self.left:

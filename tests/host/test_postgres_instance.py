@@ -124,6 +124,43 @@ def test_owner_cannot_leave_the_instance(
         owner.execute(statement)
 
 
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        ("readonly", "ALTER ROLE current_user SET local_preload_libraries = 'nothing'"),
+        ("readonly", "ALTER ROLE current_user IN DATABASE weftkit SET statement_timeout = 1"),
+        ("owner", "ALTER ROLE current_user SET local_preload_libraries = 'nothing'"),
+        ("owner", "ALTER DATABASE weftkit SET local_preload_libraries = 'nothing'"),
+        ("owner", "ALTER DATABASE weftkit CONNECTION LIMIT 0"),
+    ],
+)
+def test_a_role_that_was_locked_out_comes_in_after_the_next_record(
+    role: str, statement: str, control: ControlPlane, instance: InstanceRecord, host: HostProcess
+) -> None:
+    with psycopg.connect(host.postgres_dsn(instance, role), autocommit=True) as session:
+        session.execute(statement)
+    control.ask(latest(control, instance))
+    with psycopg.connect(host.postgres_dsn(instance, role)) as again:
+        assert again.execute("SELECT pg_sleep(0.01)").fetchone() == ("",)
+        assert again.execute("SHOW statement_timeout").fetchone() != ("1ms",)
+
+
+@pytest.mark.parametrize("role", ["owner", "readwrite", "readonly"])
+def test_no_role_writes_to_the_log_of_the_server(
+    role: str, instance: InstanceRecord, host: HostProcess
+) -> None:
+    with psycopg.connect(host.postgres_dsn(instance, role), autocommit=True) as session:
+        session.execute("ALTER ROLE current_user RESET ALL")
+    with psycopg.connect(host.postgres_dsn(instance, role), autocommit=True) as session:
+        session.execute("SET debug_print_parse = on")
+        session.execute("DO $$ BEGIN RAISE LOG 'much ado'; END $$")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.execute("SET log_min_messages = log")
+    log = paths.data_dir(host.home, instance.instance_id) / "server.log"
+    assert "much ado" not in log.read_text()
+    assert "parse tree" not in log.read_text()
+
+
 def test_no_role_enters_the_maintenance_database(
     instance: InstanceRecord, host: HostProcess
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from dataplane.host import process
 from dataplane.host.bounds import Bounds, Cgroups, apply_bounds, probe_cgroups
+from dataplane.host.clone import write_atomically
 from dataplane.host.logfile import last_lines, rotate
 from tests.servers import wait_until
 
@@ -157,3 +158,18 @@ def test_last_words_are_the_last_lines(tmp_path: Path, content: bytes, shown: st
     log = tmp_path / "server.log"
     log.write_bytes(content)
     assert last_lines(log) == shown
+
+
+def test_log_that_cannot_be_copied_is_cut_all_the_same(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(b"x" * 200)
+    (tmp_path / "server.log.1").mkdir()
+    assert rotate(log, 100)
+    assert log.read_bytes() == b""
+
+
+def test_file_that_cannot_be_replaced_leaves_no_half_file_behind(tmp_path: Path) -> None:
+    (tmp_path / "state" / "full").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        write_atomically(tmp_path / "state", b"new")
+    assert [each.name for each in tmp_path.iterdir()] == ["state"]

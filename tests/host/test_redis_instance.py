@@ -116,6 +116,31 @@ def test_user_of_a_removed_or_disabled_credential_is_dropped_with_its_connection
     session.close()
 
 
+@pytest.mark.parametrize(
+    ("script", "is_restarted"),
+    [("while true do end", False), ("redis.call('SET', 'half', 1) while true do end", True)],
+)
+def test_script_that_never_ends_is_ended_and_nothing_acknowledged_is_lost(
+    control: ControlPlane, host: HostProcess, script: str, is_restarted: bool
+) -> None:
+    limits = Limits(statement_timeout_ms=500)
+    record = replace(make_record("inmemory", f"demo-script-{is_restarted}".lower()), limits=limits)
+    control.publish(record)
+    control.wait(record, "running")
+    client = redis.Redis(**{**host.redis_arguments(record), "socket_timeout": 60})
+    client.set("kept", "1")
+    before = client.info("server")["run_id"]
+    with pytest.raises((redis.ConnectionError, ResponseError)):
+        client.eval(script, 0)
+    client.close()
+    wait_until(lambda: answers(host, record), "the server answers again")
+    again = redis.Redis(**host.redis_arguments(record))
+    assert (again.get("kept"), again.get("half")) == ("1", None)
+    assert (again.info("server")["run_id"] != before) == is_restarted
+    again.close()
+    control.ask(latest(control, record), desired=Desired.ABSENT)
+
+
 def test_user_that_no_record_explains_is_dropped_after_a_while(
     instance: InstanceRecord, service: redis.Redis
 ) -> None:

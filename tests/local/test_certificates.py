@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 import ssl
 import stat
 import threading
 from pathlib import Path
+from typing import Self
 
 import pytest
 
+from deploy.local import certificates
 from deploy.local.certificates import make_certificates
 
 
@@ -83,5 +86,35 @@ def test_certificate_stays_until_a_name_is_missing_and_the_authority_stays_alway
 def test_lost_server_key_is_made_anew(tmp_path: Path) -> None:
     make_certificates(tmp_path, "localhost")
     (tmp_path / "server.key").unlink()
+    make_certificates(tmp_path, "localhost")
+    assert handshake(tmp_path, "localhost") == "TLSv1.3"
+
+
+def test_key_that_does_not_belong_to_its_certificate_is_made_anew(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    make_certificates(other, "localhost")
+    make_certificates(tmp_path, "localhost")
+    for name in ("server.key", "ca.key"):
+        (tmp_path / name).write_bytes((other / name).read_bytes())
+        make_certificates(tmp_path, "localhost")
+        assert handshake(tmp_path, "localhost") == "TLSv1.3"
+
+
+@pytest.mark.parametrize("days", [-8, 400, 3640])
+def test_certificates_made_at_a_wrong_time_are_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """The clock was `days` ahead (then it was set right), or it went on by so many."""
+    skew = dt.timedelta(days=8 if days < 0 else -days)
+
+    class OtherTime(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Self:
+            return super().now(tz) + skew
+
+    with monkeypatch.context() as patch:
+        patch.setattr(certificates.dt, "datetime", OtherTime)
+        make_certificates(tmp_path, "localhost")
     make_certificates(tmp_path, "localhost")
     assert handshake(tmp_path, "localhost") == "TLSv1.3"

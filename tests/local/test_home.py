@@ -7,8 +7,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
+from redis.connection import parse_url
 
 from deploy.local.home import Home, HomeError, is_ours_or_empty, make_home, make_secret, read_home
+from deploy.local.programs import programs
 from tests.servers import temporary_home
 
 
@@ -73,7 +76,7 @@ def test_run_directory_of_somebody_else_is_refused() -> None:
 
 def test_environment_names_sockets_certificates_and_servers() -> None:
     with temporary_home() as root:
-        home = home_in(root, WEFTKIT_PORT_OFFSET="1000", EXTRA="kept")
+        home = home_in(root, WEFTKIT_PORT_OFFSET="1000", LC_ALL="C.UTF-8")
         environment = home.environment()
         assert environment["WEFTKIT_REDIS_URL"] == f"unix://{home.run_dir}/redis.sock"
         assert environment["WEFTKIT_DATAPLANE_DATABASE_URL"] == (
@@ -82,7 +85,7 @@ def test_environment_names_sockets_certificates_and_servers() -> None:
         assert environment["WEFTKIT_TLS_CERT"] == f"{home.root}/tls/server.crt"
         assert environment["WEFTKIT_TLS_CA_PUBLIC"] == f"{home.root}/tls/ca.crt"
         assert environment["HOME"] == str(home.root)
-        assert environment["EXTRA"] == "kept"
+        assert environment["LC_ALL"] == "C.UTF-8"
         assert (home.console_port, home.admin_port) == (9443, 10090)
 
 
@@ -126,3 +129,45 @@ def test_directory_with_other_content_is_not_taken(tmp_path: Path) -> None:
     assert not is_ours_or_empty(tmp_path)
     (tmp_path / "weftkit-home").touch()
     assert is_ours_or_empty(tmp_path)
+
+
+def test_processes_inherit_what_weftkit_toml_names_and_no_other_secret_of_the_shell() -> None:
+    with temporary_home() as root:
+        (root / "weftkit.toml").write_text(
+            '[[auth.users]]\nusername = "app"\npassword = "env:APP_PASSWORD"\nroles = ["read"]\n'
+        )
+        home = home_in(root, APP_PASSWORD="p", CLOUD_TOKEN="secret")
+        environment = home.environment()
+        assert environment["APP_PASSWORD"] == "p"
+        assert "CLOUD_TOKEN" not in environment
+
+
+def test_addresses_of_a_home_with_a_space_are_readable_for_their_libraries() -> None:
+    with temporary_home() as root:
+        home = home_in(root, WEFTKIT_HOME=str(root / "my data"))
+        environment = home.environment()
+        directory = str(home.postgres_socket_dir)
+        assert " " in directory
+        for name in ("WEFTKIT_DATABASE_URL", "WEFTKIT_DATAPLANE_DATABASE_URL"):
+            assert conninfo_to_dict(environment[name])["host"] == directory
+        assert parse_url(environment["WEFTKIT_REDIS_URL"])["path"] == str(home.redis_socket)
+
+
+@pytest.mark.parametrize("name", ["a,b", "a'b", 'a"b', "a\\b", "a:b", "a\nb"])
+def test_path_that_would_break_a_servers_settings_is_refused(name: str) -> None:
+    with temporary_home() as root, pytest.raises(HomeError, match="cannot have"):
+        home_in(root, WEFTKIT_HOME=str(root / name))
+
+
+def test_home_that_was_moved_is_told_to_the_bootstrap() -> None:
+    with temporary_home() as root:
+        before = home_in(root)
+        make_home(before)
+        first = {each.name: each.fingerprint for each in programs(before)}
+        before.root.rename(root / "moved")
+        second = {
+            each.name: each.fingerprint
+            for each in programs(home_in(root, WEFTKIT_HOME=str(root / "moved")))
+        }
+        assert first["bootstrap"] != second["bootstrap"]
+        assert first["migrate"] == second["migrate"]

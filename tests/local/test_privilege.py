@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.home import MARKER
 from deploy.local.privilege import (
     Account,
     PrivilegeError,
@@ -19,6 +20,7 @@ from deploy.local.privilege import (
     service_account,
 )
 from tests.servers import temporary_home
+from tests.stack import Stack
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands anything over")
 
@@ -99,3 +101,40 @@ def test_home_of_an_ordinary_user_stays_that_users_under_root(closed: Path) -> N
     account = account_for(closed)
     assert account is not None
     assert (account.uid, account.name) == (65534, "nobody")
+
+
+def test_tree_of_another_user_is_not_taken_over(closed: Path) -> None:
+    os.chown(closed, 65534, 65534)
+    with pytest.raises(PrivilegeError, match="belongs to the user 65534"):
+        give_tree(service_account(), closed)
+    assert (closed / "inner" / "file").stat().st_uid == 0
+
+
+def test_file_with_a_second_name_stays_roots(closed: Path) -> None:
+    precious = closed.parent / "precious"
+    precious.touch()
+    os.link(precious, closed / "inner" / "innocent")
+    (closed / "link").symlink_to(precious)
+    give_tree(service_account(), closed)
+    assert precious.stat().st_uid == 0
+    assert (closed / "inner").stat().st_uid == service_account().uid
+
+
+def test_link_that_the_account_laid_leads_root_nowhere() -> None:
+    account = service_account()
+    with temporary_home() as root:
+        root.chmod(0o755)
+        precious, home = root / "precious", root / "home"
+        precious.write_text("root's")
+        precious.chmod(0o600)
+        (home / "logs").mkdir(parents=True)
+        (home / MARKER).touch()
+        (home / "logs" / "supervisor.log").symlink_to(precious)
+        for path in (home, home / "logs", home / MARKER):
+            os.chown(path, account.uid, account.gid)
+        # A port beyond the last one: the start fails at once.
+        done = Stack(home, 60_000).command("up")
+        assert done.returncode == 1
+        assert precious.read_text() == "root's"
+        assert (home / "logs" / "supervisor.log").lstat().st_uid == account.uid
+        assert not (home / "logs" / "supervisor.log").is_symlink()

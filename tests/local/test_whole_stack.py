@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -149,6 +150,32 @@ def test_up_after_guard_and_supervisor_were_killed_takes_over_what_runs(own_stac
     own_stack.up()
     after = leaders(own_stack)
     assert {name: after[name] for name in SERVICES} == {name: before[name] for name in SERVICES}
+
+
+def test_program_that_cannot_be_started_for_a_while_disturbs_no_other(own_stack: Stack) -> None:
+    before = leaders(own_stack)
+    log = own_stack.home / "logs" / "beat.log"
+    log.rename(log.with_suffix(".kept"))
+    log.mkdir()
+    os.kill(before["beat"].pid, signal.SIGKILL)
+    supervisor_log = own_stack.home / "logs" / "supervisor.log"
+    wait_until(
+        lambda: "beat: [Errno 21] Is a directory" in supervisor_log.read_text(), "it is said why"
+    )
+    log.rmdir()
+    wait_until(lambda: "beat" in leaders(own_stack), "beat runs again")
+    after = leaders(own_stack)
+    others = set(SERVICES) - {"beat"} | {"supervisor"}
+    assert {name: after[name] for name in others} == {name: before[name] for name in others}
+
+
+def test_power_failure_of_everything_at_once_loses_nothing(own_stack: Stack) -> None:
+    for each in processes_of(own_stack.home):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each.pid, signal.SIGKILL)
+    wait_until(lambda: processes_of(own_stack.home) == [], "nothing is left")
+    own_stack.up()
+    wait_until(lambda: keeps_everything(own_stack), "both instances serve what they held")
 
 
 def test_down_stops_everything_and_the_next_up_has_every_row_and_key(own_stack: Stack) -> None:

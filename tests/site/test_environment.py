@@ -32,6 +32,12 @@ def test_redis_on_a_unix_socket_has_a_form_for_each_library() -> None:
     assert env.redis_database(url, 1) == "unix:///run/w/redis.sock?db=1"
 
 
+def test_redis_on_a_socket_in_a_directory_with_a_space() -> None:
+    url = "unix:///run/my%20w/redis.sock"
+    assert env.celery_broker(url) == "redis+socket:///run/my%20w/redis.sock?virtual_host=0"
+    assert env.redis_database(url, 1) == "unix:///run/my%20w/redis.sock?db=1"
+
+
 def test_redis_over_tcp() -> None:
     url = "rediss://:secret@cache.example.org:6380"
     assert env.celery_broker(url) == "rediss://:secret@cache.example.org:6380/0"

@@ -114,3 +114,21 @@ def test_production_refuses_to_start_half_configured() -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "WEFTKIT_SECRETS_DIR" in done.stderr
+
+
+def test_an_unknown_host_gets_a_problem_in_the_apis_form(client: Client) -> None:
+    answer = client.get("/api/v1/engines", headers={"Host": "evil.example.org"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
+@pytest.mark.django_db
+def test_the_log_names_the_route_of_a_request_and_not_the_token_in_its_path(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "tenants.core.middleware"):
+        client.get("/invitations/MQ/secret-token")
+    (line,) = [record.msg for record in caplog.records]
+    assert isinstance(line, dict)
+    assert line["route"] == "invitations/<uidb64>/<token>"
+    assert line["status"] == 200
+    assert "secret-token" not in caplog.text

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 import yaml
 from django.core.management import call_command
+from django.db import connection, transaction
+from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
@@ -130,6 +133,58 @@ def test_a_broken_body_is_malformed(script: Script) -> None:
 def test_a_body_beyond_the_bound_is_not_read(script: Script) -> None:
     answer = script.ask("POST", "/instances", {"name": "x" * 300_000})
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/instances?cursor=cD1mb28=", 404, "not_found"),  # p=foo
+        ("/instances?cursor=%ff", 404, "not_found"),
+        ("/instances/%00", 400, "malformed"),
+        ("/instances/acme-main/connection?username=%00", 400, "malformed"),
+        ("/usage?stop=0001-01-01T00:00:00Z", 400, "invalid"),
+    ],
+)
+def test_what_a_caller_makes_up_is_refused_and_breaks_nothing(
+    cast: Cast, script: Script, path: str, status: int, code: str
+) -> None:
+    serving_instance(cast.acme)
+    answer = script.ask("GET", path)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_a_body_nested_without_end_is_malformed(script: Script) -> None:
+    answer = script.client.generic(
+        "POST", "/api/v1/tenants/acme/instances", data="[" * 200_000,
+        content_type="application/json",
+    )  # fmt: skip
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
+def test_a_lock_that_takes_too_long_is_said_to_be_worth_another_try(lasting_cast: Cast) -> None:
+    script = script_of(lasting_cast)
+    instance = make_instance(lasting_cast.acme).instance
+    held, seen = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Instance.objects.select_for_update().get(pk=instance.pk)
+            held.set()
+            seen.wait(20)
+
+    def ask() -> Any:
+        held.wait(10)
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '50ms'")
+        try:
+            return script.ask("PATCH", "/instances/acme-main", {"plan": "standard"})
+        finally:
+            seen.set()
+
+    _, answer = side_by_side(hold, ask)
+    assert isinstance(answer, HttpResponse)
+    problem = json.loads(answer.content)
+    assert (problem["status"], problem["code"], problem["retryable"]) == (503, "unavailable", True)
 
 
 def test_head_demands_what_get_demands(cast: Cast) -> None:
@@ -280,7 +335,7 @@ def test_the_openapi_document_is_complete_and_without_warnings(tmp_path: Any) ->
     target = tmp_path / "schema.yml"
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(target))
     document = yaml.safe_load(target.read_text())
-    assert len(document["paths"]) == 24
+    assert len(document["paths"]) == 25
     problem = document["paths"]["/api/v1/plans"]["get"]["responses"]["default"]
     assert list(problem["content"]) == ["application/problem+json"]
     assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"

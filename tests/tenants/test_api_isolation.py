@@ -75,6 +75,7 @@ ENDPOINTS = [
     Endpoint("POST", "operation-retry", 202, 202, prepare="suspend failed"),
     Endpoint("POST", "operation-reset", 202, 403, prepare="suspending"),
     Endpoint("GET", "usage", 200, 200),
+    Endpoint("GET", "audit", 200, 403),
 ]
 # Without a tenant: the same for everyone who is signed in, or for everyone at all.
 ELSEWHERE = {"docs", "engines", "plans", "tenants"}
@@ -172,7 +173,7 @@ def test_acmes_things_are_not_found_through_charlies_own_tenant(
 ) -> None:
     prepare(scene, endpoint.prepare)
     answer = scene.ask(signed_in(scene.cast.charlie), endpoint, tenant="globex")
-    owns_one = {"tenant", "members", "api-keys", "instances", "operations", "usage"}
+    owns_one = {"tenant", "members", "api-keys", "instances", "operations", "usage", "audit"}
     if endpoint.name not in owns_one:
         assert answer.status_code == 404, answer.content
     else:
@@ -194,7 +195,7 @@ def test_a_read_only_key_changes_nothing(scene: Scene, endpoint: Endpoint) -> No
     prepare(scene, endpoint.prepare)
     token = api_key_create(actor=scene.cast.owner, name="r", role=MemberRole.READ_ONLY).token
     client = Client(headers={"Authorization": f"Bearer {token}"})
-    allowed = endpoint.method == "GET" and endpoint.name != "api-keys"
+    allowed = endpoint.method == "GET" and endpoint.name not in {"api-keys", "audit"}
     assert scene.ask(client, endpoint).status_code == (200 if allowed else 403)
 
 

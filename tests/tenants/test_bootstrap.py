@@ -176,3 +176,15 @@ def test_what_does_not_come_into_service_is_named_and_the_file_is_there_all_the_
     host.ends.set()
     host.join(10)
     assert set(Instance.objects.values_list("status")) == {("active",)}
+
+
+def test_a_changed_limit_in_weftkit_toml_reaches_instances_that_exist(
+    host: ObedientHost, tmp_path: Path, settings: Any
+) -> None:
+    output = tmp_path / "connections.json"
+    bootstrap(output)
+    settings.WEFTKIT = parse('[inmemory]\neviction_policy = "lru"\n', {})
+    bootstrap(output)
+    record = published(Instance.objects.get(handle="demo-inmemory"))
+    assert record is not None
+    assert record.limits.eviction_policy == "lru"

@@ -175,3 +175,10 @@ def test_the_sweep_drops_expired_secrets_and_publishes_once(instance: Instance) 
     assert after is not None
     assert after.version == before.version + 1
     assert len(record_of(new.credential).secrets) == 1
+
+
+def test_an_instance_in_quarantine_gets_no_credential(instance: Instance) -> None:
+    Instance.objects.update(status="quarantined", quarantined_at=timezone.now())
+    with pytest.raises(ConflictError) as refused:
+        credential_create(instance=instance, actor="test", role=records.Role.READ)
+    assert refused.value.code == "instance_status"

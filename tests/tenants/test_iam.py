@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole
-from tenants.core.errors import ForbiddenError, InvalidError
+from tenants.core.errors import ForbiddenError, InvalidError, LimitError
+from tenants.iam import services
 from tenants.iam.addresses import address_allowed, cidrs_clean
 from tenants.iam.models import ApiKey
 from tenants.iam.services import NewApiKey, api_key_authenticate, api_key_create, api_key_revoke
@@ -97,3 +98,14 @@ def test_networks_are_kept_in_canonical_form_and_once() -> None:
 
 def test_no_list_lets_everyone_in() -> None:
     assert address_allowed("203.0.113.9", [])
+
+
+def test_a_tenant_has_a_bounded_number_of_live_keys(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "API_KEYS_MAX", 1)
+    first = api_key_create(actor=cast.owner, name="a", role=MemberRole.MEMBER)
+    with pytest.raises(LimitError):
+        api_key_create(actor=cast.owner, name="b", role=MemberRole.MEMBER)
+    api_key_revoke(api_key=first.api_key)
+    assert api_key_create(actor=cast.owner, name="b", role=MemberRole.MEMBER).token

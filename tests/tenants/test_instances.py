@@ -10,18 +10,23 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from engines import registry
-from tenants.core.errors import ConflictError, InvalidError
+from tenants.accounts.services import tenant_create
+from tenants.audit.models import AuditEvent
+from tenants.core.errors import ConflictError, InvalidError, LimitError
 from tenants.instances import services
 from tenants.instances.models import Credential, Instance, InstanceStatus
 from tenants.instances.selectors import connection_of, instance_list
 from tenants.instances.status import ON_ITS_WAY_OUT, TRANSITIONS, instance_move
 from tenants.operations.models import Operation
+from tenants.operations.runner import operation_run
+from tenants.operations.services import operation_reset
 from tests.tenants.cast import (
     Cast,
     make_instance,
     published,
     serving_instance,
     settle,
+    side_by_side,
 )
 
 
@@ -183,6 +188,8 @@ def test_an_instance_is_purged_after_its_retention_and_not_before(cast: Cast) ->
     assert published(instance) is None
     assert Credential.objects.filter(instance=instance).count() == 0
     assert instance_list(tenant=cast.acme).count() == 0
+    (event,) = AuditEvent.objects.filter(tenant_id=cast.acme.pk)
+    assert (event.body["action"], event.body["initiator"]) == ("weftkit.instance.purge", "system")
     # The name is free again, and the old row stays for usage.
     assert make_instance(cast.acme).instance.pk != instance.pk
 
@@ -203,3 +210,54 @@ def test_connection_strings_come_from_the_engine(cast: Cast, settings: Any, engi
     assert reach.port == registry.load(engine).port + 1000
     assert "wk_u_s" in reach.uri
     assert f"{reach.host}:{reach.port}" in reach.uri
+
+
+def test_a_purge_that_failed_is_begun_again(cast: Cast) -> None:
+    instance = serving_instance(cast.acme, deletion_protected=False)
+    settle(services.instance_delete(instance=instance, actor="test"))
+    Instance.objects.update(purge_after=timezone.now() - timedelta(seconds=1))
+    services.instance_purge_due()
+    first = Operation.objects.get(kind="purge")
+    operation_run(operation_id=first.pk)
+    operation_reset(operation=first)
+    instance.refresh_from_db()
+    assert instance.status == InstanceStatus.PURGING
+    assert services.instance_purge_due() == 1
+    again = Operation.objects.filter(kind="purge").latest("created_at")
+    assert settle(again).state == "succeeded"
+    instance.refresh_from_db()
+    assert instance.status == InstanceStatus.PURGED
+
+
+def test_a_tenant_has_a_bounded_number_of_instances(cast: Cast, settings: Any) -> None:
+    settings.INSTANCES_PER_TENANT_MAX = 2
+    first = serving_instance(cast.acme, "a", deletion_protected=False)
+    make_instance(cast.acme, "b")
+    with pytest.raises(LimitError) as refused:
+        make_instance(cast.acme, "c")
+    assert (refused.value.status, refused.value.code) == (409, "limit")
+    assert make_instance(cast.globex, "c").state == "scheduled"
+    settle(services.instance_delete(instance=first, actor="test"))
+    with pytest.raises(LimitError):
+        make_instance(cast.acme, "c")
+    Instance.objects.filter(pk=first.pk).update(status=InstanceStatus.PURGED)
+    assert make_instance(cast.acme, "c").state == "scheduled"
+
+
+def test_instances_made_at_the_same_moment_do_not_pass_the_bound(
+    lasting_cast: Cast, settings: Any
+) -> None:
+    settings.INSTANCES_PER_TENANT_MAX = 2
+    outcomes = side_by_side(
+        *[lambda n=n: make_instance(lasting_cast.acme, f"i{n}") for n in range(4)]
+    )
+    assert sum(isinstance(outcome, LimitError) for outcome in outcomes) == 2
+    assert Instance.objects.count() == 2
+
+
+def test_no_two_tenants_can_want_the_same_handle(cast: Cast) -> None:
+    make_instance(cast.acme, "b-c")
+    assert Instance.objects.get().handle == "acme-b-c"
+    assert Instance.objects.get().handle.partition("-")[0] == "acme"
+    with pytest.raises(InvalidError):
+        tenant_create(handle="acme-b")

@@ -17,6 +17,7 @@ from tenants.instances.services import (
     instance_delete,
     instance_resume,
     instance_suspend,
+    instance_undelete,
 )
 from tenants.operations import kinds, runner, services
 from tenants.operations.job import Job
@@ -344,3 +345,36 @@ def test_every_step_stands_being_done_twice(cast: Cast, kind: str, name: str) ->
     wanted = {"delete": "quarantined", "suspend": "suspended"}.get(kind, "active")
     instance.refresh_from_db()
     assert instance.status == wanted
+
+
+@pytest.mark.parametrize("kind", ["resume", "undelete"])
+def test_a_return_that_fails_leaves_no_server_running(cast: Cast, kind: str) -> None:
+    instance = serving_instance(cast.acme, deletion_protected=False)
+    away = instance_suspend if kind == "resume" else instance_delete
+    settle(away(instance=instance, actor="test"))
+    back = instance_resume if kind == "resume" else instance_undelete
+    operation = back(instance=instance, actor="test")
+    operation_run(operation_id=operation.pk)
+    instance.refresh_from_db()
+    assert instance.desired == "running"
+    services.operation_reset(operation=operation)
+    instance.refresh_from_db()
+    assert (instance.desired, instance.status) in (
+        ("stopped", "suspended"),
+        ("stopped", "quarantined"),
+    )
+    services.operation_retry(operation=operation)
+    assert settle(operation).state == "succeeded"
+    instance.refresh_from_db()
+    assert (instance.desired, instance.status) == ("running", "active")
+
+
+def test_an_idempotency_key_is_free_again_once_its_operation_is_old(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    first = settle(instance_suspend(instance=instance, actor="test", idempotency_key="k"))
+    settle(instance_resume(instance=instance, actor="test"))
+    assert services.operation_keys_forget(before=first.created_at) == 0
+    assert services.operation_keys_forget(before=timezone.now()) == 1
+    second = instance_suspend(instance=instance, actor="test", idempotency_key="k")
+    assert second != first
+    assert services.operation_keys_forget(before=timezone.now()) == 0, "it still runs"

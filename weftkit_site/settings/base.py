@@ -57,6 +57,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "tenants.core.middleware.request_id",
+    "tenants.core.middleware.nul_refusal",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "tenants.core.middleware.content_security_policy",
@@ -150,11 +151,15 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
+# --- Bounds of what one tenant can take ----------------------------------------------------------
+INSTANCES_PER_TENANT_MAX = env.number("WEFTKIT_INSTANCES_PER_TENANT_MAX", 50)
+
 # --- Operations and retention --------------------------------------------------------------------
 # A worker renews its lease at least once a second; a reaper looks every three. So an operation
 # whose worker was killed goes on within ten seconds.
 OPERATION_LEASE_S = 6
-OPERATION_WAIT_IN_TASK_S = 20.0
+# A host that lives answers in a fraction of this; one that does not must not keep all workers.
+OPERATION_WAIT_IN_TASK_S = 5.0
 QUARANTINE_RETENTION = timedelta(days=7)
 SECRET_GRACE = timedelta(hours=24)
 
@@ -194,6 +199,7 @@ CELERY_BEAT_SCHEDULE = {
         ("drop expired secrets", "instances.sweep_secrets", 300.0),
         ("forget old usage keys", "usage.forget_claims", 3600.0),
         ("forget old idempotency keys", "api.forget_keys", 3600.0),
+        ("forget old sessions and sign-ins", "accounts.forget_sign_ins", 3600.0),
     ]
 }
 

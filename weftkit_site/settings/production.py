@@ -25,6 +25,8 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True
+# Behind a proxy daphne needs --proxy-headers too: else API keys' networks and the bound on sign-ins
+# see the proxy's address instead of the client's.
 # Only behind a proxy that sets (and never passes on) this header.
 if env.text("WEFTKIT_TLS_PROXY_HEADER"):
     SECURE_PROXY_SSL_HEADER = (env.text("WEFTKIT_TLS_PROXY_HEADER"), "https")

@@ -156,7 +156,8 @@ def mock_credential(username: str, mock_key: bytes, pepper_id: int = 1) -> Crede
     """
 
     def derived(purpose: bytes) -> bytes:
-        return hmac.digest(mock_key, b"mock:" + purpose + b":" + username.encode(), "sha256")
+        name = username.encode("utf-8", "surrogatepass")  # a client may send what is no UTF-8
+        return hmac.digest(mock_key, b"mock:" + purpose + b":" + name, "sha256")
 
     scram = Scram(
         salt=_base64(derived(b"salt")[:SALT_BYTES]),

@@ -35,6 +35,8 @@ SMALL_BYTES_MAX = 10_000
 # So much of a message must be here before it is looked at; the rest streams through.
 HEAD_BYTES = parse.HEAD_BYTES
 ERROR_BYTES_MAX = 64 * 1024
+# So many answered messages of a segment without an end are kept, at most.
+TRIMMED_MESSAGES = 4096
 
 # The server ends the connection over it, with its own words.
 _GARBAGE = b"\0\0\0\0\4"
@@ -49,6 +51,7 @@ _ERROR = ord("E")
 # each extended message (low half), some of them also end a statement (high half).
 _ACKNOWLEDGED = 1
 _DONE = 1 << 32 | _ACKNOWLEDGED
+_ACKNOWLEDGED_MASK = (1 << 32) - 1
 _WATCHED = -1  # looked at whole: ReadyForQuery, ErrorResponse, CopyInResponse, CopyBothResponse
 _PROGRESS = [0] * 256
 for _kinds, _step in ((b"123Tn", _ACKNOWLEDGED), (b"CIsV", _DONE), (b"ZEGW", _WATCHED)):
@@ -235,6 +238,7 @@ class Relay:
 
     def _on_execute(self, data: bytes, position: int, end: int) -> _Verdict:
         segment = self._segment(position)
+        segment.executes += 1
         portal = data[position + 5 : end - 5]
         bound = self._names.portal(portal)
         if bound is FREE_OF_CHARGE:
@@ -249,6 +253,7 @@ class Relay:
                 self._names.apply(bound)
             return None
         if isinstance(answer, Wait):
+            segment.executes -= 1  # it comes again
             return answer
         if self._open_position >= 0 and self._can_answer() and not any(segment.units):
             return self._refuse_segment(segment, answer)
@@ -393,6 +398,20 @@ class Relay:
         self._server_skip = max(0, position - size)
         if start < min(position, size):
             self.to_client.append(data[start:position])
+        if progress & _ACKNOWLEDGED_MASK > TRIMMED_MESSAGES:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Forget what the server has answered of a segment that has no end yet."""
+        segment = self._pending[0] if self._pending else self._open
+        if segment is None or segment.has_failed:
+            return
+        answered = self._progress & _ACKNOWLEDGED_MASK
+        # The last message stays: a simple Query is looked at when its segment ends.
+        count = min(answered, len(segment.units) - 1)
+        if count > 0:
+            segment.forget(count)
+            self._progress -= count
 
     def _on_watched(self, kind: int, message: bytes) -> bytes | None:
         """Follow the session's state; return what the client gets instead, or None."""
@@ -406,16 +425,20 @@ class Relay:
 
     def _on_ready(self, status: int) -> None:
         self._status = status
+        done = self._progress >> 32
         self._progress = 0
         if self._pending:
             segment: Segment | None = self._pending.popleft()
         else:
             # A Sync that was thought to be read inside COPY, and was not.
             segment, self._open = self._open, None
-        if segment is not None and segment.has_failed:
-            self._settle(segment)
-            if segment.ignores_all:
-                self._kinds = _KINDS
+        if segment is not None:
+            if done > 1 and (uncounted := segment.uncounted(done)):
+                self._gate.charge(parse.UNKNOWN.request_class, uncounted)
+            if segment.has_failed:
+                self._settle(segment)
+                if segment.ignores_all:
+                    self._kinds = _KINDS
         if not self._pending and self._open is None and not self._held:
             self.is_idle = status == STATUS_IDLE
             if self.is_idle:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from engines.kit.ports import RequestClass
 from engines.relational.parse import Statement
 
-# SQLSTATEs that say that the failing statement never began (unless they come with a context, that
-# is from within a function): syntax error, and ignored because the transaction has failed before.
-_NOT_BEGUN = (b"42601", b"25P02")
+# SQLSTATEs that say that the failing statement never began: ignored because the transaction has
+# failed before; and a syntax error, if it points into the statement (P) and not into what a
+# function was given while it ran (W, or no position: to_tsquery).
+_IGNORED = b"25P02"
+_SYNTAX_ERROR = b"42601"
 
 
 class Segment:
@@ -23,7 +25,9 @@ class Segment:
     has_failed = False
     acknowledged = 0
     done = 0
-    sqlstate = b""
+    has_begun = True
+    # Execute messages, each of which ends a statement; the rest of `done` is a simple Query's.
+    executes = 0
     # Prepared statements (index, name, what it meant before, what it is taken for) and poisons.
     names: tuple[tuple[int, bytes, Statement | None, Statement], ...] = ()
     poisons: tuple[bytes, ...] = ()
@@ -38,11 +42,31 @@ class Segment:
             (index + shift, name, previous, noted) for index, name, previous, noted in self.names
         )
         self.units = earlier.units + self.units
+        self.executes += earlier.executes
         self.poisons = earlier.poisons + self.poisons
         self.has_failed = earlier.has_failed
         self.acknowledged = earlier.acknowledged
         self.done = earlier.done
-        self.sqlstate = earlier.sqlstate
+        self.has_begun = earlier.has_begun
+
+    def forget(self, count: int) -> None:
+        """Drop the first `count` messages: the server has answered them, so they are performed."""
+        del self.units[:count]
+        self.names = tuple(
+            (index - count, name, previous, noted)
+            for index, name, previous, noted in self.names
+            if index >= count
+        )
+
+    def uncounted(self, done: int) -> int:
+        """Return how many statements a simple Query performed beyond those that were admitted.
+
+        We read the first part of a text only, and might misread it; the server's CommandCompletes
+        tell. An empty Query has one answer too.
+        """
+        if self.ends_with_sync or not self.units:
+            return 0
+        return max(0, done - self.executes - max(1, len(self.units[-1])))
 
     def fail(self, message: bytes, acknowledged: int, done: int) -> None:
         """Note an ErrorResponse, and how many answers and statements came before it."""
@@ -50,20 +74,24 @@ class Segment:
         self.acknowledged = acknowledged
         self.done = done
         self.ignores_sync = False
-        if b"\0W" not in message:
-            at = message.find(b"\0C")
-            self.sqlstate = message[at + 2 : at + 7]
+        at = message.find(b"\0C")
+        sqlstate = message[at + 2 : at + 7]
+        if b"\0W" in message:
+            return
+        is_syntax_error = sqlstate == _SYNTAX_ERROR and b"\0P" in message
+        self.has_begun = not (is_syntax_error or sqlstate == _IGNORED)
 
     def not_performed(self) -> list[RequestClass]:
         """Return the units of what the server skipped; only after an error."""
-        failed_at = min(self.acknowledged, len(self.units) - 1)
-        begun = self.sqlstate not in _NOT_BEGUN
+        last = len(self.units) - 1
+        failed_at = min(self.acknowledged, last)
         skipped: list[RequestClass] = []
         for index, units in enumerate(self.units):
             if index > failed_at:
                 skipped += units
             elif index == failed_at:
                 # A Query of several statements tells by its CommandCompletes how many were done.
-                finished = self.done if failed_at == 0 else 0
-                skipped += units[finished + begun :]
+                is_query = failed_at == last and not self.ends_with_sync
+                finished = max(0, self.done - self.executes) if is_query else 0
+                skipped += units[finished + self.has_begun :]
         return skipped

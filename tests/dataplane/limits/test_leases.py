@@ -87,6 +87,22 @@ async def test_fast_traffic_asks_seldom_and_slow_traffic_takes_little(
     assert [await take(twin) for _ in range(6)] == [True] * 5 + [False]
 
 
+async def test_units_that_were_taken_unasked_are_waited_for(common: CountedWindow) -> None:
+    assert isinstance(common._monotonic, SteppedTime)
+    owing = bucket(common, 10)
+    assert await take(owing)
+    owing.owe(50)
+    refusal = owing.take(1)
+    assert isinstance(refusal, RequestError)
+    assert refusal.retry_after_s == pytest.approx(5.0)
+    common._monotonic.now += 5.1
+    assert await take(owing)
+    owing.owe(10**9)
+    refusal = owing.take(1)
+    assert isinstance(refusal, RequestError)
+    assert refusal.retry_after_s == pytest.approx(leases.OWED_SECONDS_MAX)
+
+
 async def test_waiting_requests_are_served_by_one_lease(common: CountedWindow) -> None:
     shared = bucket(common, 1000)
     assert all(await asyncio.gather(*(take(shared) for _ in range(200))))

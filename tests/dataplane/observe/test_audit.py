@@ -97,3 +97,14 @@ def test_events_wait_in_memory_while_the_spool_is_full(tmp_path: Path) -> None:
 
 def test_a_spool_file_that_another_worker_removed_is_empty(tmp_path: Path) -> None:
     assert AuditTrail(tmp_path, SteppedClock()).read(tmp_path / "gone.json") == []
+
+
+def test_what_the_database_cannot_store_is_replaced(tmp_path: Path) -> None:
+    """A client may call itself anything before it has proven who it is."""
+    trail = AuditTrail(tmp_path, SteppedClock())
+    trail.emit(
+        "weftkit.line.session.start", record=RECORD, initiator="a\0b\udcffc", address="10.0.0.1",
+        outcome="failure", reason_code=401,
+    )  # fmt: skip
+    trail.spool()
+    assert [event["initiator"] for event in events(trail)] == ["a?b?c"]

@@ -146,3 +146,17 @@ async def test_everything_waits_while_the_database_is_away(
     assert database.usage(RECORD)["read"] == 6
     assert len(database.rows("SELECT FROM publish.audit_intake")) == 1
     await back.outbox.close(deliver_within_s=5)
+
+
+async def test_events_that_the_database_refuses_stop_no_others(
+    out: Out, database: ControlDatabase
+) -> None:
+    refused = out.audit._directory / "0.json"
+    refused.write_text('[{"event_id": "00000000-0000-0000-0000-000000000001", "who": "\\u0000"}]')
+    out.emit()
+    out.key_seen.note("aaaaaaaaaaaa", 1000.0)
+    await out.outbox.flush()
+    assert len(database.rows("SELECT FROM publish.audit_intake")) == 1
+    assert refused.with_suffix(".damaged").exists()
+    assert out.key_seen.take() == {}
+    await out.outbox.close(deliver_within_s=5)

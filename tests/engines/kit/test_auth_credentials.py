@@ -162,3 +162,8 @@ def test_service_secrets_differ_by_instance_and_master_key() -> None:
     assert len(secret) == 64
     assert secret != service_secret(b"k" * 32, "5f0b7a52-0000-4000-8000-000000000002")
     assert secret != service_secret(b"j" * 32, "5f0b7a52-0000-4000-8000-000000000001")
+
+
+def test_a_name_that_is_no_text_gets_a_mock_like_any_other() -> None:
+    username = b"\xff\xfe".decode("utf-8", "surrogateescape")
+    assert mock_credential(username, b"key").username == username

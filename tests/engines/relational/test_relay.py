@@ -48,7 +48,9 @@ def complete(tag: str) -> bytes:
 
 
 def error(sqlstate: str, text: str = "no") -> bytes:
-    return wire.error_response({"S": "ERROR", "V": "ERROR", "C": sqlstate, "M": text})
+    # The server points into the statement where the statement's own syntax is wrong.
+    position = {"P": "1"} if sqlstate == "42601" else {}
+    return wire.error_response({"S": "ERROR", "V": "ERROR", "C": sqlstate, "M": text, **position})
 
 
 class Wired:
@@ -336,6 +338,44 @@ class TestUnits:
         row = message(b"T", bytes(2)) + message(b"D", bytes(2)) + complete("SELECT 1")
         assert self.answers(client, row + error("23505") + READY) == {"read": 1, "write": 1}
         assert self.answers(client, error("42601") + READY) == {}
+
+    def test_a_failing_query_behind_extended_messages_counts_what_was_begun(self) -> None:
+        client = parse("SELECT 1") + query("SELECT 1; SELECT 2; DELETE FROM t; CALL p()")
+        done = complete("SELECT 1") * 2 + complete("DELETE 1")
+        answers = PARSE_COMPLETE + done + error("22012") + READY
+        assert self.answers(client, answers) == {"read": 2, "write": 1, "query": 1}
+
+    def test_statements_that_were_not_seen_are_charged_when_the_server_tells_of_them(self) -> None:
+        client = query("SET x.y = '1' /*" + "x" * 17_000 + "*/; DELETE FROM t; DELETE FROM t")
+        answers = complete("SET") + complete("DELETE 1") * 2 + READY
+        assert self.answers(client, answers) == {"unlimited": 1, "query": 2}
+        pipeline = run("SELECT 1") + client
+        first = PARSE_COMPLETE + BIND_COMPLETE + complete("SELECT 1")
+        assert self.answers(pipeline, first + answers) == {"read": 1, "unlimited": 1, "query": 2}
+
+    def test_an_empty_query_and_empty_executes_are_charged_nothing(self) -> None:
+        empty = message(b"I")
+        assert self.answers(query(""), empty + READY) == {}
+        one = PARSE_COMPLETE + BIND_COMPLETE + empty
+        assert self.answers(run("") * 3 + SYNC, one * 3 + READY) == {}
+
+    def test_a_syntax_error_in_what_a_function_was_given_counts(self) -> None:
+        client = query("SELECT to_tsquery('a ' || a) FROM t")
+        at_run_time = wire.error_response({"S": "ERROR", "C": "42601", "M": "in tsquery"})
+        assert self.answers(client, at_run_time + READY) == {"read": 1}
+
+    def test_messages_without_an_end_are_forgotten_once_they_are_answered(self) -> None:
+        wired = Wired()
+        closing = message(b"C", b"S\0")
+        for _ in range(50):
+            wired.client(closing * 1000)
+            wired.server(message(b"3") * 1000)
+        assert wired.relay._open is not None
+        assert len(wired.relay._open.units) < 6000
+        wired.client(run("DELETE FROM t") + run("SELECT 1") + SYNC)
+        wired.server(PARSE_COMPLETE + BIND_COMPLETE + error("23505") + READY)
+        assert wired.relay.is_idle
+        assert wired.gate.performed() == {"write": 1}
 
     def test_an_error_from_within_a_function_is_no_syntax_error_of_the_statement(self) -> None:
         inner = {"S": "ERROR", "C": "42601", "M": "x", "W": "PL/pgSQL function f()"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import hashlib
+import hmac
 import socket as sockets
 import struct
 from collections.abc import Iterator
@@ -267,6 +269,109 @@ def test_a_broken_exchange_is_a_protocol_violation(raw: RawClient, answer: bytes
     raw.send(startup(user=OWNER.credential.username))
     assert raw.read() is not None
     raw.send(answer)
+    assert raw.read_error()["C"] == "08P01"
+
+
+BINDING = bytes(range(32))
+CLIENT_FIRST = b"n=,r=rOprNGfwEbeRWgbNEkqO"
+
+
+@pytest.fixture
+def encrypted(socket: Path) -> Iterator[RawClient]:
+    """A client of a border that believes it has TLS with a certificate to bind to."""
+    record = instance("relational", OWNER)
+    with Border(ENGINE, socket, [record], tls=Tls(channel_binding=BINDING)).listening() as border:
+        client = RawClient(border)
+        with contextlib.closing(client.socket):
+            yield client
+
+
+def sasl_initial(mechanism: bytes, data: bytes) -> bytes:
+    """Encode a SASLInitialResponse."""
+    return wire.message(b"p", mechanism + b"\0" + struct.pack("!i", len(data)) + data)
+
+
+def proof(client_first: bytes, challenge: bytes, gs2: bytes, binding: bytes, secret: str) -> bytes:
+    """Return client-final-message (RFC 5802 section 3) as a PasswordMessage."""
+    parts = dict(part.split(b"=", 1) for part in challenge.split(b","))
+    salted = hashlib.pbkdf2_hmac(
+        "sha256", secret.encode(), base64.b64decode(parts[b"s"]), int(parts[b"i"])
+    )
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    unproven = b"c=" + base64.b64encode(gs2 + binding) + b",r=" + parts[b"r"]
+    message = b",".join((client_first, challenge, unproven))
+    signature = hmac.digest(hashlib.sha256(client_key).digest(), message, "sha256")
+    proven = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+    return wire.message(b"p", unproven + b",p=" + base64.b64encode(proven))
+
+
+def answer_with_binding(client: RawClient, user: str, gs2: bytes, binding: bytes) -> None:
+    """Sign in up to the proof, with these words about the channel."""
+    client.send(startup(user=user))
+    offer = client.read()
+    assert offer == (b"R", b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")
+    mechanism = b"SCRAM-SHA-256-PLUS" if gs2.startswith(b"p=") else b"SCRAM-SHA-256"
+    client.send(sasl_initial(mechanism, gs2 + CLIENT_FIRST))
+    if gs2.startswith(b"y"):
+        return
+    message = client.read()
+    assert message is not None
+    assert message[1][:4] == b"\0\0\0\x0b"
+    client.send(proof(CLIENT_FIRST, message[1][4:], gs2, binding, OWNER.password))
+
+
+@pytest.mark.parametrize(
+    ("gs2", "binding"), [(b"p=tls-server-end-point,,", BINDING), (b"n,,", b"")]
+)
+def test_a_client_may_bind_to_the_channel_or_say_that_it_cannot(
+    encrypted: RawClient, gs2: bytes, binding: bytes
+) -> None:
+    answer_with_binding(encrypted, OWNER.credential.username, gs2, binding)
+    message = encrypted.read()
+    assert message is not None
+    assert message[1].startswith(b"\0\0\0\x0cv=")
+    assert encrypted.read() == (b"R", b"\0\0\0\0")
+
+
+@pytest.mark.parametrize("user", [OWNER.credential.username, "wk_zzzzzzzzzzzz"])
+@pytest.mark.parametrize(
+    ("gs2", "binding", "words"),
+    [
+        (b"y,,", b"", "SCRAM channel binding negotiation error"),
+        (b"p=tls-server-end-point,,", bytes(32), "SCRAM channel binding check failed"),
+        (b"p=tls-server-end-point,,", b"", "SCRAM channel binding check failed"),
+    ],
+)
+def test_a_channel_that_is_not_ours_is_refused_even_with_the_right_password(
+    encrypted: RawClient, user: str, gs2: bytes, binding: bytes, words: str
+) -> None:
+    answer_with_binding(encrypted, user, gs2, binding)
+    fields = encrypted.read_error()
+    assert (fields["C"], fields["M"]) == ("28000", words)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "gs2"),
+    [
+        (b"SCRAM-SHA-256-PLUS", b"n,,"),
+        (b"SCRAM-SHA-256-PLUS", b"p=tls-unique,,"),
+        (b"SCRAM-SHA-256", b"p=tls-server-end-point,,"),
+        (b"SCRAM-SHA-1-PLUS", b"p=tls-server-end-point,,"),
+    ],
+)
+def test_a_mechanism_and_its_header_must_agree(
+    encrypted: RawClient, mechanism: bytes, gs2: bytes
+) -> None:
+    encrypted.send(startup(user=OWNER.credential.username))
+    assert encrypted.read() is not None
+    encrypted.send(sasl_initial(mechanism, gs2 + CLIENT_FIRST))
+    assert encrypted.read_error()["C"] == "08P01"
+
+
+def test_channel_binding_is_not_taken_where_it_was_not_offered(raw: RawClient) -> None:
+    raw.send(startup(user=OWNER.credential.username))
+    assert raw.read() == (b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0")
+    raw.send(sasl_initial(b"SCRAM-SHA-256-PLUS", b"p=tls-server-end-point,," + CLIENT_FIRST))
     assert raw.read_error()["C"] == "08P01"
 
 
