@@ -1,4 +1,4 @@
-"""Sessions by hand over plain sockets: SCRAM for the relational engine, AUTH for the inmemory one."""
+"""Sessions by hand over plain sockets: SCRAM for relational, AUTH for inmemory."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import base64
 import hashlib
 import hmac
 import socket
+import ssl
 import struct
 
 from tests.stack import Connection
 
 SECONDS_MAX = 20.0
 READY_FOR_QUERY = b"Z"
+SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
 
 def connect(row: Connection) -> socket.socket:
@@ -19,6 +21,18 @@ def connect(row: Connection) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", row.port), SECONDS_MAX)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+def secured(row: Connection) -> socket.socket:
+    """Return a TLS connection; whose certificate it is matters to other tests."""
+    connection = connect(row)
+    if row.engine == "relational":
+        connection.sendall(SSL_REQUEST)
+        assert read_exactly(connection, 1) == b"S"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(connection)
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
@@ -93,29 +107,28 @@ def scram_final(challenge: bytes, password: str) -> bytes:
     return message(b"p", without_proof + b",p=" + base64.b64encode(proof))
 
 
-def sign_in_relational(row: Connection) -> socket.socket:
-    """Return a session that is ready for a query."""
-    connection = connect(row)
+def _sign_in_relational(connection: socket.socket, row: Connection) -> None:
     connection.sendall(startup(row.user))
     read_until(connection, b"R")
     connection.sendall(scram_first())
     challenge = read_until(connection, b"R")[4:]
     connection.sendall(scram_final(challenge, row.password))
     read_until(connection, READY_FOR_QUERY)
-    return connection
 
 
-def sign_in_inmemory(row: Connection) -> socket.socket:
-    """Return a session that takes commands."""
-    connection = connect(row)
+def _sign_in_inmemory(connection: socket.socket, row: Connection) -> None:
     connection.sendall(command(b"AUTH", row.user.encode(), row.password.encode()))
     assert read_exactly(connection, 5) == b"+OK\r\n"
+
+
+_SIGN_INS = {"relational": _sign_in_relational, "inmemory": _sign_in_inmemory}
+
+
+def sign_in(row: Connection, *, is_secured: bool = False) -> socket.socket:
+    """Return a signed-in session of whichever engine `row` is of."""
+    connection = secured(row) if is_secured else connect(row)
+    _SIGN_INS[row.engine](connection, row)
     return connection
-
-
-def sign_in(row: Connection) -> socket.socket:
-    """Return a session of whichever engine `row` is of."""
-    return {"relational": sign_in_relational, "inmemory": sign_in_inmemory}[row.engine](row)
 
 
 def reset(connection: socket.socket) -> None:
