@@ -74,7 +74,6 @@ class Config:
     admin_port: int
     jwt_secret: str = ""
     bind: str = "127.0.0.1"
-    public_host: str = "localhost"
     workers: int = 1
     log_level: str = "info"
     tls: TlsFiles | None = None
@@ -114,7 +113,6 @@ def config_from(engines: Iterable[EngineSpec], environ: Mapping[str, str] = os.e
         admin_port=ADMIN_PORT + offset,
         jwt_secret=settings.auth.jwt_secret,
         bind=environ.get("WEFTKIT_BIND") or "127.0.0.1",
-        public_host=environ.get("WEFTKIT_PUBLIC_HOST") or "localhost",
         workers=_integer(environ, "WEFTKIT_WORKERS", os.cpu_count() or 1, 1, WORKERS_MAX),
         log_level=environ.get("WEFTKIT_LOG_LEVEL") or settings.server.log_level,
         tls=_tls(environ, settings),

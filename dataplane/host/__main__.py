@@ -8,7 +8,6 @@ does so too.
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 
@@ -17,8 +16,8 @@ import structlog
 from dataplane.host.binaries import BinaryError
 from dataplane.host.host import Host
 from dataplane.host.settings import HostSettings, SettingsError, settings_from
+from dataplane.observe import log as logs
 
-LEVELS = {"trace": 10, "debug": 10, "info": 20, "warn": 30, "error": 40}
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: starting again will not help
 
 log = structlog.get_logger("host")
@@ -31,7 +30,7 @@ def main() -> int:
     except (SettingsError, BinaryError) as error:
         sys.stderr.write(f"dataplane.host: {error}\n")
         return EXIT_CONFIGURATION
-    _log_to_stderr(settings.log_level)
+    logs.configure(settings.log_level)
     return asyncio.run(_run(settings))
 
 
@@ -57,19 +56,6 @@ async def _run(settings: HostSettings) -> int:
     await host.run(ends, stops_servers)
     log.info("host_ended")
     return 0
-
-
-def _log_to_stderr(level: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level, logging.INFO)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

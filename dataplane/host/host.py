@@ -18,9 +18,9 @@ from uuid import UUID
 
 import structlog
 
+from dataplane.files import write_atomically
 from dataplane.host import paths, snapshot, template
 from dataplane.host.bounds import Cgroups, probe_cgroups
-from dataplane.host.clone import write_atomically
 from dataplane.host.feed import Feed, Observation
 from dataplane.host.keeper import Keeper, Surroundings
 from dataplane.host.postgres import PostgresServer

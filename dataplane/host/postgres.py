@@ -19,6 +19,7 @@ from pathlib import Path
 
 import asyncpg
 
+from dataplane.files import write_atomically
 from dataplane.host import paths, template
 from dataplane.host.bounds import (
     BACKEND_DATA_BYTES_MIN,
@@ -26,7 +27,7 @@ from dataplane.host.bounds import (
     MEBIBYTE,
     Bounds,
 )
-from dataplane.host.clone import clone_tree, sync_file_system, write_atomically
+from dataplane.host.clone import clone_tree, sync_file_system
 from dataplane.host.postgres_roles import RESTORE_ACCESS
 from dataplane.host.postgres_settings import render, server_connections
 from dataplane.host.process import ServerProcess, adopt, clear_directory

@@ -14,10 +14,11 @@ import json
 import signal
 import time
 
+from dataplane.files import write_atomically
 from dataplane.host import paths
 from dataplane.host.binaries import server_version
 from dataplane.host.bounds import MEBIBYTE, Bounds
-from dataplane.host.clone import sync_file_system, write_atomically
+from dataplane.host.clone import sync_file_system
 from dataplane.host.process import ServerProcess, adopt, clear_directory
 from dataplane.host.redis_control import SERVICE_USER, RedisReplyError, Reply, exchange
 from dataplane.host.server import ServerError, Site, directory_bytes

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from dataplane.host.clone import write_atomically
+from dataplane.files import write_atomically
 from engines.kit.records import InstanceRecord
 
 FORMAT = 1

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from dataplane.files import write_durably
 from dataplane.observe import metrics
-from dataplane.observe.meter import write_durably
 from engines.kit.ports import Clock
 from engines.kit.records import InstanceRecord
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 from collections import deque
 
@@ -81,8 +82,8 @@ class LineWriter:
                 data = data[os.write(self._descriptor, data) :]
 
 
-def configure(level: str, writer: LineWriter) -> None:
-    """Set up structlog for this process."""
+def configure(level: str, writer: LineWriter | None = None) -> None:
+    """Set up structlog for this process: through `writer`, else straight to stderr."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -91,7 +92,7 @@ def configure(level: str, writer: LineWriter) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(level, logging.INFO)),
-        logger_factory=lambda *_: writer,
+        logger_factory=(lambda *_: writer) if writer else structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
 

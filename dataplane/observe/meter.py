@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataplane.files import UNNAMED_SUFFIX, write_durably
 from dataplane.observe import metrics
 from dataplane.observe.counters import COUNTERS, SUFFIX, CounterFile, Delta, Slot
 
@@ -91,7 +91,7 @@ class Meter:
                 self._spool_file(file, now, is_final=True)
                 path.unlink(missing_ok=True)
             file.close()
-        for path in self.directory.glob("*.new"):
+        for path in self.directory.glob(f"*{UNNAMED_SUFFIX}"):
             # Left by a process that was killed before the rename; no living one takes so long.
             with contextlib.suppress(FileNotFoundError):
                 if now - path.stat().st_mtime > UNNAMED_SECONDS_MAX:
@@ -165,25 +165,6 @@ class Meter:
             return
         reached = {row["slot"]: tuple(row["reached"]) for row in body["rows"]}
         file.advance(sequence, body["stopped_at"], reached)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Make `path` hold `data` completely or not at all, also after a power failure."""
-    unnamed = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.rename(unnamed, path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _order(path: Path) -> tuple[str, int]:

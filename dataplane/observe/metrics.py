@@ -82,9 +82,3 @@ def page() -> bytes:
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
-
-
-def forget_process(pid: int) -> None:
-    """Drop the gauges of a worker that died; its counters stay in the sums."""
-    if os.environ.get(DIRECTORY_VARIABLE):
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]

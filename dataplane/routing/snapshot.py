@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from dataplane.observe.meter import write_durably
+from dataplane.files import write_durably
 from dataplane.routing.table import Entry
 from engines.kit.records import InstanceRecord
 

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from dataplane.files import write_atomically
+
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397  # the longest that some clients accept
 RENEW_DAYS = 30
@@ -157,12 +159,4 @@ def _certificate_bytes(certificate: x509.Certificate) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Replace a file; keys are for our user only, and certificates may be shown to anybody."""
-    mode = 0o600 if path.suffix == ".key" else 0o644
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_atomically(path, content, mode=0o600 if path.suffix == ".key" else 0o644)

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from dataplane.files import write_atomically
 from dataplane.host import paths
 from dataplane.host.binaries import BinaryError, find_postgres_bin, find_redis_server
-from dataplane.host.clone import write_atomically
 from deploy.local.privilege import Account, account_for
 from engines.kit.settings import Settings, SettingsError, parse
 

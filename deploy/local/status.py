@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from dataplane.host.clone import write_atomically
+from dataplane.files import write_atomically
 from deploy.local.home import Home
 
 

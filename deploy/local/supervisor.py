@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataplane.host.clone import write_atomically
+from dataplane.files import write_atomically
 from dataplane.host.logfile import last_lines, rotate
 from dataplane.host.process import ServerProcess, spawn
 from deploy.local import certificates, ports, status, system_postgres, system_redis

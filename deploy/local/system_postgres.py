@@ -11,8 +11,9 @@ from pathlib import Path
 
 import asyncpg
 
+from dataplane.files import write_atomically
 from dataplane.host import paths, template
-from dataplane.host.clone import clone_tree, sync_file_system, write_atomically
+from dataplane.host.clone import clone_tree, sync_file_system
 from dataplane.host.postgres import clear_leftovers, postmaster_status
 from deploy.local.home import Home
 

@@ -10,7 +10,7 @@ import asyncio
 import signal
 from pathlib import Path
 
-from dataplane.host.clone import write_atomically
+from dataplane.files import write_atomically
 from dataplane.host.process import clear_directory
 from deploy.local.home import Home
 

@@ -8,7 +8,7 @@ free of I/O (the hot path).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
@@ -184,7 +184,6 @@ class Grant:
 
     candidate: Candidate
     gate: Gate
-    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def record(self) -> InstanceRecord:

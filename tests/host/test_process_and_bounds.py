@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.files import write_atomically
 from dataplane.host import process
 from dataplane.host.bounds import Bounds, Cgroups, apply_bounds, probe_cgroups
-from dataplane.host.clone import write_atomically
 from dataplane.host.logfile import last_lines, rotate
 from tests.servers import wait_until
 

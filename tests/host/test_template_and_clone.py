@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.host.clone import clone_tree, write_atomically
+from dataplane.files import write_atomically
+from dataplane.host.clone import clone_tree
 from tests.host.conftest import ROOT
 from tests.servers import as_service, temporary_home
 
