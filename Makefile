@@ -5,10 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # These need no control plane, and are run where none is installed.
 DATAPLANE_TESTS := tests/engines tests/dataplane tests/host
+# These are run once more with the hot modules compiled.
+HOT_TESTS := tests/engines/relational tests/engines/inmemory tests/dataplane/limits tests/dataplane/server
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status test test-dataplane lint types fmt bench conformance lock clean
+.PHONY: help up down status test test-dataplane native lint types fmt bench conformance lock clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -26,7 +28,16 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@$(PIP) install -q --require-hashes -r requirements/dev.txt
 	@touch $@
 
-up: $(VENV)/run.stamp ## start everything and print the connection strings
+# The hot modules, compiled where a C compiler is at hand; the list is in dataplane/native.py.
+HOT := $(shell sed -n 's/^    "\([a-z_.]*\)",$$/\1/p' dataplane/native.py | tr . /)
+$(VENV)/native.stamp: $(VENV)/run.stamp requirements/native.txt deploy/native.py $(HOT:%=%.py)
+	@! command -v cc >/dev/null || $(PIP) install -q --require-hashes -r requirements/native.txt
+	@$(BIN)/python -m deploy.native build
+	@touch $@
+
+native: $(VENV)/native.stamp ## compile the hot modules, if there is a C compiler
+
+up: $(VENV)/native.stamp ## start everything and print the connection strings
 	@$(BIN)/python -m deploy.local up
 
 down: ## stop everything; data stays
@@ -36,6 +47,8 @@ status: ## say what runs
 	@$(BIN)/python -m deploy.local status
 
 test: $(VENV)/dev.stamp test-dataplane ## every test, against real servers
+	@$(MAKE) --no-print-directory native
+	$(BIN)/python -m pytest -q $(HOT_TESTS)
 	DJANGO_SETTINGS_MODULE=weftkit_site.settings.test $(BIN)/python -m pytest -q $(DATAPLANE_TESTS:%=--ignore=%)
 
 # The data plane alone, as on a host that has no Django at all.
@@ -46,7 +59,8 @@ test: $(VENV)/dev.stamp test-dataplane ## every test, against real servers
 	@.venv-dataplane/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r .venv-dataplane/test-tools.txt
 	@touch $@
 
-test-dataplane: .venv-dataplane/stamp ## engines and data plane without Django installed
+test-dataplane: .venv-dataplane/stamp ## engines and data plane without Django, and as plain Python
+	@.venv-dataplane/bin/python -m deploy.native clean && rm -f $(VENV)/native.stamp
 	.venv-dataplane/bin/python -m pytest -q $(DATAPLANE_TESTS)
 
 lint: $(VENV)/dev.stamp ## format, likely bugs, import contracts
@@ -61,17 +75,18 @@ fmt: $(VENV)/dev.stamp ## put the format right
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev.stamp ## ratios against direct connections, measured in one run
+bench: $(VENV)/dev.stamp $(VENV)/native.stamp ## ratios against direct connections, measured in one run
 	$(BIN)/python -m tests.benchmarks
 
-conformance: $(VENV)/dev.stamp ## other people's suites: SUITE=psycopg|redis CHECKOUT=path [ONLY=part]
+conformance: $(VENV)/dev.stamp $(VENV)/native.stamp ## other people's suites: SUITE=psycopg|redis CHECKOUT=path [ONLY=part]
 	$(BIN)/python -m tests.conformance $(SUITE) $(CHECKOUT) --only "$(ONLY)"
 
 lock: $(VENV)/dev.stamp ## compile requirements/*.in again (needs uv)
-	for name in control dataplane dev; do \
+	for name in control dataplane dev native; do \
 	  uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --custom-compile-command "make lock" requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
 
-clean: ## remove caches, never data
+clean: ## remove caches and what was compiled, never data
+	@python3 -m deploy.native clean && rm -f $(VENV)/native.stamp
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

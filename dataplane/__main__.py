@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 
+from dataplane import native
 from dataplane.config import (
     EXIT_CONFIG,
     WORKERS_MAX,
@@ -22,6 +23,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dataplane", description=__doc__)
     parser.add_argument("--workers", type=int, help="default: WEFTKIT_WORKERS, else one a core")
     workers = parser.parse_args().workers
+    if stale := native.stale():
+        names = ", ".join(stale)
+        sys.stderr.write(f"dataplane: compiled, and changed since: {names}; run `make native`\n")
+        return EXIT_CONFIG
     try:
         config = config_from(enabled_engines())
         if workers is not None:
@@ -33,6 +38,7 @@ def main() -> int:
         return EXIT_CONFIG
     writer = log.LineWriter()
     log.configure(config.log_level, writer)
+    log.get_logger("master").info("starting", compiled_modules=len(native.compiled()))
     try:
         return Master(
             config,

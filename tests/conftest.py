@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dataplane import native
 from tests.admin import Admin
 from tests.servers import PostgresServer, RedisServer, run_postgres, run_redis, temporary_home
 from tests.stack import Stack, run_stack
+
+if stale := native.stale():
+    raise pytest.UsageError(f"compiled, and changed since: {', '.join(stale)}; run `make native`")
 
 
 @pytest.fixture(scope="session")

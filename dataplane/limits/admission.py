@@ -43,7 +43,8 @@ class InstanceState:
         self._common = common
         self._workers = workers
         self._monotonic = monotonic
-        self._buckets: dict[RequestClass, Bucket] = {}
+        # By the class's number, which is quicker than its hash.
+        self._buckets: list[Bucket | None] = [None] * len(RequestClass)
         self._refusal: RequestError | None = None
         self._quota: RequestError | None = None
         self.is_bounded = False
@@ -58,7 +59,7 @@ class InstanceState:
             self._refusal = None
             self._follow_limits(record)
             self._quota = _quota_error(record, storage_bytes)
-        self.is_bounded = bool(self._refusal or self._quota or self._buckets)
+        self.is_bounded = bool(self._refusal or self._quota or any(self._buckets))
 
     def decide(
         self, request_class: RequestClass, units: int, grows: bool
@@ -68,19 +69,19 @@ class InstanceState:
             return self._refusal
         if grows and self._quota is not None:
             return self._quota
-        bucket = self._buckets.get(request_class)
+        bucket = self._buckets[request_class]
         return bucket.take(units) if bucket is not None else None
 
     def bucket(self, request_class: RequestClass) -> Bucket | None:
         """Return the bucket of a class that the plan limits."""
-        return self._buckets.get(request_class)
+        return self._buckets[request_class]
 
     def _follow_limits(self, record: InstanceRecord) -> None:
         for request_class in _METERED:
             limit: int | None = getattr(record.limits, request_class.name.lower())
-            known = self._buckets.get(request_class)
+            known = self._buckets[request_class]
             if limit is None:
-                self._buckets.pop(request_class, None)
+                self._buckets[request_class] = None
             elif known is not None:
                 known.set_limit(limit)
             else:
@@ -106,7 +107,7 @@ class ConnectionGate:
         self._refused = state.slot.base + REFUSED_WORD
 
     def admit(
-        self, request_class: RequestClass, units: int = 1, *, grows: bool = False
+        self, request_class: RequestClass, units: int = 1, grows: bool = False
     ) -> RequestError | Wait | None:
         """Take `units` of `request_class`; see `ports.Gate`."""
         state = self._state

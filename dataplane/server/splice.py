@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import cast
 
 from dataplane.observe.counters import BYTES_IN_WORD, BYTES_OUT_WORD, Slot
 from dataplane.observe.log import Log
@@ -52,10 +53,15 @@ class Splice:
         self._on_end = on_end
         self._on_closed = on_closed
         self._log = log
+        # Looked up once: they are called for each message.
+        self.from_client = relay.from_client
+        self.from_server = relay.from_server
         self._client_side = _ClientSide(self, slot)
         self._server_side = _ServerSide(self, slot)
         self.client: asyncio.Transport
         self.server: asyncio.Transport
+        self.to_client: Callable[[bytes], None]
+        self.to_server: Callable[[bytes], None]
         self._pauses = 0
         # Nothing of the client may go to the relay: units are awaited, or the session is over.
         self.is_held = False
@@ -71,8 +77,10 @@ class Splice:
     def start(self, client: ClientStream, server: StreamChannel) -> None:
         """Take both transports, with what was read ahead during the sign-in."""
         self.client, self.server = client.transport, server.transport
-        from_server = server.detach(self._server_side)
-        from_client = client.detach(self._client_side)
+        self.to_client, self.to_server = self.client.write, self.server.write
+        # Plain classes, so that they can be compiled: the loop asks for the methods only.
+        from_server = server.detach(cast(asyncio.Protocol, self._server_side))
+        from_client = client.detach(cast(asyncio.Protocol, self._client_side))
         if from_server:
             self._server_side.data_received(from_server)
         if from_client:
@@ -209,10 +217,12 @@ class Splice:
                 await self._gate.wait(*relay.waiting)
                 relay.waiting = None
                 relay.from_client(b"")
-                self._client_side.flush(relay)
+                self._client_side.flush()
                 while self._held and relay.waiting is None:
-                    relay.from_client(self._held.pop(0))
-                    self._client_side.flush(relay)
+                    data = self._held.pop(0)
+                    if relay.from_client(data):
+                        self.server.write(data)
+                    self._client_side.flush()
         except Exception as error:  # noqa: BLE001 - `failed` logs it and ends the session
             self._fetching = None
             self.failed(error)
@@ -248,7 +258,7 @@ class Splice:
         self._on_closed()
 
 
-class _ClientSide(asyncio.Protocol):
+class _ClientSide:
     """The client's transport calls this."""
 
     __slots__ = ("_bytes_in", "_bytes_out", "_cells", "_splice")
@@ -260,52 +270,57 @@ class _ClientSide(asyncio.Protocol):
         self._bytes_out = slot.base + BYTES_OUT_WORD
 
     def data_received(self, data: bytes) -> None:
+        """Admit what arrives, and pass it on."""
         splice = self._splice
         self._cells[self._bytes_in] += len(data)
         if splice.is_held:
             splice.hold(data)
             return
-        relay = splice.relay
         try:
-            relay.from_client(data)
+            is_forwarded = splice.from_client(data)
         except Exception as error:  # noqa: BLE001 - `failed` logs it and ends the session
             splice.failed(error)
             return
-        self.flush(relay)
-        if relay.waiting is not None:
+        if is_forwarded:
+            splice.to_server(data)
+            return
+        self.flush()
+        if splice.relay.waiting is not None:
             splice.fetch_units()
 
-    def flush(self, relay: Relay) -> None:
-        """Write what `from_client` returned."""
-        out = relay.to_server
-        if out:
-            if len(out) == 1:
-                self._splice.server.write(out[0])
-            else:
-                self._splice.server.writelines(out)
-            out.clear()
+    def flush(self) -> None:
+        """Write what `from_client` left in the relay's lists."""
+        splice = self._splice
+        relay = splice.relay
+        if relay.to_server:
+            splice.server.writelines(relay.to_server)
+            relay.to_server.clear()
         if relay.to_client:
             answer = b"".join(relay.to_client)
             relay.to_client.clear()
             self._cells[self._bytes_out] += len(answer)
-            self._splice.client.write(answer)
-            self._splice.answered()
+            splice.client.write(answer)
+            splice.answered()
 
     def eof_received(self) -> bool:
+        """Pass the end on; the way back stays open where there is one."""
         self._splice.client_ended()
         return keeps_way_back(self._splice.client)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the transport is gone."""
         self._splice.side_lost()
 
     def pause_writing(self) -> None:
+        """Let the server wait for the client."""
         self._splice.client_is_full()
 
     def resume_writing(self) -> None:
+        """Let the server go on."""
         self._splice.client_has_room()
 
 
-class _ServerSide(asyncio.Protocol):
+class _ServerSide:
     """The instance server's transport calls this."""
 
     __slots__ = ("_bytes_out", "_cells", "_splice")
@@ -316,38 +331,47 @@ class _ServerSide(asyncio.Protocol):
         self._bytes_out = slot.base + BYTES_OUT_WORD
 
     def data_received(self, data: bytes) -> None:
+        """Pass replies on."""
         splice = self._splice
         if splice.is_over:
             return
-        relay = splice.relay
         try:
-            relay.from_server(data)
+            is_forwarded = splice.from_server(data)
         except Exception as error:  # noqa: BLE001 - `failed` logs it and ends the session
             splice.failed(error)
             return
-        out = relay.to_client
-        if out:
-            if len(out) == 1:
-                self._cells[self._bytes_out] += len(out[0])
-                splice.client.write(out[0])
-            else:
-                self._cells[self._bytes_out] += sum(map(len, out))
-                splice.client.writelines(out)
-            out.clear()
-        if relay.to_server:
-            splice.server.writelines(relay.to_server)
-            relay.to_server.clear()
+        if is_forwarded:
+            self._cells[self._bytes_out] += len(data)
+            splice.to_client(data)
+        else:
+            self._flush()
         if splice.is_leaving:
             splice.end_if_idle()
 
+    def _flush(self) -> None:
+        """Write what `from_server` left in the relay's lists."""
+        splice = self._splice
+        relay = splice.relay
+        if relay.to_client:
+            self._cells[self._bytes_out] += sum(map(len, relay.to_client))
+            splice.client.writelines(relay.to_client)
+            relay.to_client.clear()
+        if relay.to_server:
+            splice.server.writelines(relay.to_server)
+            relay.to_server.clear()
+
     def eof_received(self) -> bool:
+        """Close: a server that has ended has nothing more to say."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the transport is gone."""
         self._splice.side_lost()
 
     def pause_writing(self) -> None:
+        """Let the client wait for the server."""
         self._splice.server_is_full()
 
     def resume_writing(self) -> None:
+        """Let the client go on."""
         self._splice.server_has_room()

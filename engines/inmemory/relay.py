@@ -104,8 +104,12 @@ class Relay:
 
     # Client to server.
 
-    def from_client(self, data: bytes) -> None:
+    def from_client(self, data: bytes) -> bool:
         """Take bytes of the client; b"" after a wait goes on where it stopped."""
+        self._take_commands(data)
+        return False
+
+    def _take_commands(self, data: bytes) -> None:
         if self.waiting is not None:
             if data:
                 self._held += data
@@ -402,8 +406,12 @@ class Relay:
 
     # Server to client.
 
-    def from_server(self, data: bytes) -> None:
+    def from_server(self, data: bytes) -> bool:
         """Take bytes of the server; they go to the client as they came, but for our marks."""
+        self._take_replies(data)
+        return False
+
+    def _take_replies(self, data: bytes) -> None:
         if self._marks or self._server_held:
             self._replace_marks(self._server_held + data)
         else:

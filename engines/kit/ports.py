@@ -105,7 +105,7 @@ class Gate(Protocol):
     """Admission and meter of one signed-in connection. Synchronous: the hot path calls `admit`."""
 
     def admit(
-        self, request_class: RequestClass, units: int = 1, *, grows: bool = False
+        self, request_class: RequestClass, units: int = 1, grows: bool = False
     ) -> RequestError | Wait | None:
         """Take `units` of `request_class`.
 
@@ -200,16 +200,17 @@ class Grant:
 class Relay(Protocol):
     """A signed-in TCP session between client and instance server: pure, synchronous.
 
-    The splice calls `from_client` and `from_server` with whatever bytes arrive, and writes what
-    they return. Bytes are forwarded as they came wherever nothing has to change.
+    The splice calls `from_client` and `from_server` with whatever bytes arrive. Where nothing has
+    to change, which is nearly always, they return True: `data` goes on as it came, and the lists
+    are empty. Else the lists hold what is to be written.
     """
 
-    def from_client(self, data: bytes) -> None:
-        """Take bytes of the client; fill `to_server` and `to_client`; may set `waiting`."""
+    def from_client(self, data: bytes) -> bool:
+        """Take bytes of the client; True, or fill `to_server` and `to_client`, set `waiting`."""
         ...
 
-    def from_server(self, data: bytes) -> None:
-        """Take bytes of the server; fill `to_client` (and `to_server`)."""
+    def from_server(self, data: bytes) -> bool:
+        """Take bytes of the server; True, or fill `to_client` (and `to_server`)."""
         ...
 
     to_server: list[bytes]

@@ -24,6 +24,8 @@ READ = RequestClass.READ
 WRITE = RequestClass.WRITE
 QUERY = RequestClass.QUERY
 UNLIMITED = RequestClass.UNLIMITED
+# One unit of each class, by the class's number: its own hash would be computed in Python.
+UNITS: list[tuple[RequestClass, ...]] = [(request_class,) for request_class in RequestClass]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class Statement:
     prepares: tuple[bytes, Statement] | None = None
     executes: bytes | None = None
     deallocates: bytes | None = None
+
+    @property
+    def units(self) -> tuple[RequestClass, ...]:
+        """Return what a message with this one statement is admitted for."""
+        return UNITS[int(self.request_class)]
 
 
 @dataclass(slots=True)
@@ -215,15 +222,35 @@ _SINGLE: Mapping[bytes, tuple[Statement, ...]] = {
     if isinstance(rule, Statement)
     for spelling in (word, word.lower())
 }
-_SELECT_ONLY = (_READ,)
+# A tuple of any length: compiled, one of a fixed length is made anew each time it is named.
+_SELECT_ONLY: tuple[Statement, ...] = (_READ,)
 _SELECT = (b"SELECT", b"select")
 # The longest first word, and the blank behind it.
 _WORD_BYTES_MAX = max(map(len, STATEMENTS)) + 1
+# First words of six letters with their blank, which most texts begin with.
+_HEAD_BYTES_SHORT = 7
+_HEADS: Mapping[bytes, tuple[Statement, ...]] = {
+    word + b" ": single for word, single in _SINGLE.items() if len(word) == _HEAD_BYTES_SHORT - 1
+} | {word + b" ": _SELECT_ONLY for word in _SELECT}
 
 
 def classify(text: bytes) -> tuple[Statement, ...]:
     """Return the statements of a text, in order; an empty statement is none."""
-    # Nearly every text begins with its first word and a blank, in one case.
+    # Nearly every text is one statement that begins with its first word, in one case, and a blank.
+    single = _HEADS.get(text[:_HEAD_BYTES_SHORT])
+    if single is None:
+        single = _single(text)
+    elif single is _SELECT_ONLY and b"into" in text.lower():
+        single = None
+    if single is not None and (b";" not in text or b";" not in text.rstrip(b"; \t\r\n\0")):
+        return single
+    if len(text) <= CACHED_BYTES_MAX:
+        return _classify_cached(text)
+    return _classify(text[:HEAD_BYTES])
+
+
+def _single(text: bytes) -> tuple[Statement, ...] | None:
+    """Return what the first word of a text says, if it alone can."""
     word = text[: text.find(b" ", 0, _WORD_BYTES_MAX)]
     single = _SINGLE.get(word)
     if single is None:
@@ -233,13 +260,7 @@ def classify(text: bytes) -> tuple[Statement, ...]:
             single = _SINGLE.get(word)
         if word in _SELECT and b"into" not in text.lower():
             single = _SELECT_ONLY
-    if single is not None:
-        semicolon = text.find(b";", 0, len(text) - 1)  # one at the end ends nothing
-        if semicolon < 0 or not text[semicolon:].strip(b"; \t\r\n\0"):
-            return single
-    if len(text) <= CACHED_BYTES_MAX:
-        return _classify_cached(text)
-    return _classify(text[:HEAD_BYTES])
+    return single
 
 
 def _classify(text: bytes) -> tuple[Statement, ...]:

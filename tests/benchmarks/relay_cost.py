@@ -34,7 +34,7 @@ class CountingGate:
         self.units = [0, 0, 0, 0]
 
     def admit(
-        self, request_class: RequestClass, units: int = 1, *, grows: bool = False
+        self, request_class: RequestClass, units: int = 1, grows: bool = False
     ) -> RequestError | Wait | None:
         self.units[request_class] += units
         return None

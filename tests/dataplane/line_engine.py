@@ -111,7 +111,7 @@ class LineRelay:
         self.to_client: list[bytes] = []
         self.waiting: tuple[RequestClass, int] | None = None
 
-    def from_client(self, data: bytes) -> None:
+    def from_client(self, data: bytes) -> bool:
         self._line += data
         while b"\n" in self._line:
             line, rest = self._line.split(b"\n", 1)
@@ -119,7 +119,7 @@ class LineRelay:
             answer = self._gate.admit(request_class, grows=line[:1] == b"g")
             if isinstance(answer, Wait):
                 self.waiting = (request_class, 1)
-                return
+                return False
             self._line = rest
             if isinstance(answer, RequestError):
                 retry = f"{answer.retry_after_s:.4f}" if answer.retry_after_s else "-"
@@ -130,11 +130,12 @@ class LineRelay:
                 self.to_server.append(line + b"\n")
         if len(self._line) > LINE_BYTES_MAX:
             raise RequestError(Reason.LIMIT, "the line is too long")
+        return False
 
-    def from_server(self, data: bytes) -> None:
+    def from_server(self, data: bytes) -> bool:
         self._unanswered -= data.count(b"\n")
         self.is_idle = self._unanswered == 0
-        self.to_client.append(data)
+        return True
 
     def goodbye(self, error: RequestError) -> bytes:
         return f"BYE {error.reason.value}\n".encode()

@@ -75,7 +75,7 @@ class ProgrammableGate:
         self._denied.clear()
 
     def admit(
-        self, request_class: RequestClass, units: int = 1, *, grows: bool = False
+        self, request_class: RequestClass, units: int = 1, grows: bool = False
     ) -> RequestError | Wait | None:
         if self.is_suspended:
             return RequestError(Reason.SUSPENDED, "the instance is suspended")
@@ -398,9 +398,13 @@ class Border:
                     channel.write(data)
                     await channel.drain()
 
-        async def pump(source: StreamChannel, feed: Callable[[bytes], None]) -> None:
+        async def pump(
+            source: StreamChannel, sink: StreamChannel, feed: Callable[[bytes], bool]
+        ) -> None:
             while data := await source.read():
-                feed(data)
+                if feed(data):
+                    sink.write(data)
+                    await sink.drain()
                 await flush()
                 while source is client and relay.waiting is not None:
                     await self.gate.wait(*relay.waiting)
@@ -408,8 +412,8 @@ class Border:
                     await flush()
 
         pumps: list[Awaitable[None]] = [
-            pump(client, relay.from_client),
-            pump(server, relay.from_server),
+            pump(client, server, relay.from_client),
+            pump(server, client, relay.from_server),
         ]
         tasks = [asyncio.ensure_future(item) for item in pumps]
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -14,9 +14,10 @@ and replaced by ours.
 from __future__ import annotations
 
 import secrets
-import struct
 from collections import deque
-from collections.abc import Callable, Mapping
+from typing import Final
+
+from librt.strings import read_i32_be
 
 from engines.kit.errors import RequestError
 from engines.kit.ports import Gate, RequestClass, Wait
@@ -35,25 +36,49 @@ SMALL_BYTES_MAX = 10_000
 # So much of a message must be here before it is looked at; the rest streams through.
 HEAD_BYTES = parse.HEAD_BYTES
 ERROR_BYTES_MAX = 64 * 1024
+NAME_SLICE_BYTES = parse.NAME_BYTES_MAX + 1
 # So many answered messages of a segment without an end are kept, at most.
 TRIMMED_MESSAGES = 4096
 
 # The server ends the connection over it, with its own words.
-_GARBAGE = b"\0\0\0\0\4"
+_GARBAGE: Final = b"\0\0\0\0\4"
 _NO_UNITS: tuple[RequestClass, ...] = ()
-_UNITS = {request_class: (request_class,) for request_class in RequestClass}
 
-_unpack_length = struct.Struct("!I").unpack_from
+# The kinds of a client's messages, and how long each may be; 0 for what is none.
+_BIND: Final = ord("B")
+_CLOSE: Final = ord("C")
+_DESCRIBE: Final = ord("D")
+_EXECUTE: Final = ord("E")
+_FUNCTION_CALL: Final = ord("F")
+_PARSE: Final = ord("P")
+_QUERY: Final = ord("Q")
+_SYNC: Final = ord("S")
+_TERMINATE: Final = ord("X")
+_COPY_DONE: Final = ord("c")
+_COPY_FAIL: Final = ord("f")
+_LENGTH_MAX: Final = [0] * 256
+for _kind in b"BFPQd":
+    _LENGTH_MAX[_kind] = LARGE_BYTES_MAX
+for _kind in b"CDEHSXcf":
+    _LENGTH_MAX[_kind] = SMALL_BYTES_MAX
+# Flush, Terminate and CopyData change nothing of what is kept here.
+_IS_LOOKED_AT: Final = [kind in b"BCDEFPQScf" for kind in range(256)]
 
-_READY = ord("Z")
-_ERROR = ord("E")
+# How messages of the client are taken: as they are; dropped up to Sync, after a refusal of ours;
+# or not read by the server before a Sync, after an error of its own.
+_TAKING: Final = 0
+_REFUSING: Final = 1
+_IGNORING: Final = 2
+
+_READY: Final = ord("Z")
+_ERROR: Final = ord("E")
 # What a message of the server adds to the progress of a segment: one of these ends the answer to
 # each extended message (low half), some of them also end a statement (high half).
-_ACKNOWLEDGED = 1
-_DONE = 1 << 32 | _ACKNOWLEDGED
-_ACKNOWLEDGED_MASK = (1 << 32) - 1
-_WATCHED = -1  # looked at whole: ReadyForQuery, ErrorResponse, CopyInResponse, CopyBothResponse
-_PROGRESS = [0] * 256
+_ACKNOWLEDGED: Final = 1
+_DONE: Final = 1 << 32 | _ACKNOWLEDGED
+_ACKNOWLEDGED_MASK: Final = (1 << 32) - 1
+_WATCHED: Final = -1  # ReadyForQuery, ErrorResponse, CopyInResponse, CopyBothResponse
+_PROGRESS: Final = [0] * 256
 for _kinds, _step in ((b"123Tn", _ACKNOWLEDGED), (b"CIsV", _DONE), (b"ZEGW", _WATCHED)):
     for _kind in _kinds:
         _PROGRESS[_kind] = _step
@@ -71,6 +96,7 @@ class Relay:
         self.waiting: tuple[RequestClass, int] | None = None
         self.is_idle = status == STATUS_IDLE
         self._gate = gate
+        self._admit_units = gate.admit
         self._status = status
         # Client to server: what is held back, what of a long message is still to come, whether that
         # is dropped, and whether the framing is lost for good.
@@ -78,7 +104,6 @@ class Relay:
         self._skip = 0
         self._is_dropping = False
         self._is_broken = False
-        self._refused_until_sync = False
         # Segments sent and not answered, the one being sent, and where it began in this chunk.
         self._pending: deque[Segment] = deque()
         self._open: Segment | None = None
@@ -91,53 +116,58 @@ class Relay:
         self._token = b"weftkit_" + secrets.token_hex(12).encode() + b"_"
         self._poison_count = 0
         self._poisons: dict[bytes, bytes] = {}
-        self._kinds = _KINDS
+        self._mode = _TAKING
 
     # Client to server.
 
-    def from_client(self, data: bytes) -> None:
+    def from_client(self, data: bytes) -> bool:
         """Take bytes of the client; b"" after a wait goes on where it stopped."""
         if self.waiting is not None:
             if data:
                 self._held += data
-                return
+                return False
             self.waiting = None
-        if self._held:
+        is_whole = not self._held
+        if not is_whole:
             data = self._held + data
             self._held = b""
         if self._is_broken:
-            return
+            return False
         position = self._skip
         if position > len(data):
             self._skip -= len(data)
-            if not self._is_dropping:
-                self.to_server.append(data)
-            return
-        self._scan_client(data, position if self._is_dropping else 0, position)
+            is_forwarded = not self._is_dropping
+        else:
+            start = position if self._is_dropping else 0
+            is_forwarded = self._scan_client(data, start, position)
+        if is_forwarded and not is_whole:
+            self.to_server.append(data)
+        return is_forwarded and is_whole
 
-    def _scan_client(self, data: bytes, start: int, position: int) -> None:
-        """Handle the messages from `position` on; `data[start:position]` is still to be sent."""
+    def _scan_client(self, data: bytes, start: int, position: int) -> bool:
+        """Handle the messages from `position` on; `data[start:position]` is still to be sent.
+
+        Return True if all of `data` goes to the server as it is; else `to_server` has it.
+        """
         size = len(data)
         while size - position >= 5:
-            limit, handler = self._kinds.get(data[position], _NO_KIND)
-            length = _unpack_length(data, position + 1)[0]
-            if not 4 <= length <= limit:
+            kind = data[position]
+            length: int = read_i32_be(data, position + 1)
+            if length < 4 or length > _LENGTH_MAX[kind]:
                 # The server ends the connection over this header.
                 self._is_broken = True
                 self.to_server.append(data[start : position + 5])
-                return
+                return False
             end = position + 1 + length
-            if handler is not None:
+            if _IS_LOOKED_AT[kind] or self._mode == _REFUSING:
                 if end > size and size - position < HEAD_BYTES:
                     break
-                verdict = handler(self, data, position, end if end < size else size)
+                verdict = self._handle(kind, data, position, min(end, size))
                 if verdict is not None:
-                    sendable = self._sendable(position)
-                    if start < sendable:
-                        self.to_server.append(data[start:sendable])
-                    if verdict is Wait.FOR_UNITS:
+                    self._send_before(data, start, position)
+                    if isinstance(verdict, Wait):
                         self._hold(data, position)
-                        return
+                        return False
                     if verdict:
                         self.to_server.append(verdict)
                     start = end
@@ -146,21 +176,57 @@ class Relay:
             self._hold(data, position)
             if start < position:
                 self.to_server.append(data[start:position])
-            return
+            return False
         self._open_position = -1
         self._skip = position - size
         self._is_dropping = position > size and start == position
+        if start == 0:
+            return size > 0
         if start < size:
             self.to_server.append(data[start:])
+        return False
 
-    def _sendable(self, position: int) -> int:
-        """Return up to where the bytes before `position` go to the server.
+    def _handle(self, kind: int, data: bytes, position: int, end: int) -> _Verdict:
+        """Look at one message. A chain, because compiled it is faster than any table."""
+        if self._mode != _TAKING:
+            return self._handle_after_error(kind, data, position, end)
+        if kind == _QUERY:
+            return self._on_query(data, position, end)
+        if kind == _BIND:
+            return self._on_bind(data, position, end)
+        if kind == _DESCRIBE:
+            self._segment(position).units.append(_NO_UNITS)
+            return None
+        if kind == _EXECUTE:
+            return self._on_execute(data, position, end)
+        if kind == _SYNC:
+            return self._on_sync()
+        if kind == _PARSE:
+            return self._on_parse(data, position, end)
+        if kind == _CLOSE:
+            return self._on_close(data, position, end)
+        if kind == _FUNCTION_CALL:
+            answer = self._admit(parse.UNKNOWN)
+            return self._finish_simple(parse.UNKNOWN.units, answer)
+        return self._on_copy_end()
+
+    def _handle_after_error(self, kind: int, data: bytes, position: int, end: int) -> _Verdict:
+        """Drop what we refused, or pass what the server does not read; up to the Sync."""
+        if self._mode == _REFUSING:
+            if kind == _TERMINATE:
+                return None
+            return self._on_refused_sync() if kind == _SYNC else b""
+        return self._on_sync() if kind == _SYNC else None
+
+    def _send_before(self, data: bytes, start: int, position: int) -> None:
+        """Send what stands before the message at `position`.
 
         A segment that was refused before anything of it was sent is dropped from its beginning.
         """
-        if self._refused_until_sync and self._open_position >= 0:
-            return self._open_position
-        return position
+        if self._mode == _REFUSING and self._open_position >= 0:
+            position = self._open_position
+        if start < position:
+            self.to_server.append(data[start:position])
 
     def _hold(self, data: bytes, position: int) -> None:
         """Keep the message at `position` for later."""
@@ -174,7 +240,7 @@ class Relay:
         statements = parse.classify(data[position + 5 : end - 1])
         if len(statements) == 1 and not statements[0].names_one:
             answer = self._admit(statements[0])
-            return self._finish_simple(_UNITS[statements[0].request_class], answer)
+            return self._finish_simple(statements[0].units, answer)
         resolved = [self._names.resolve(statement) for statement in statements]
         units = tuple(statement.request_class for statement in resolved)
         answer = self._admit_all(resolved)
@@ -182,10 +248,6 @@ class Relay:
             for statement in statements:
                 self._names.apply(statement)
         return self._finish_simple(units, answer)
-
-    def _on_function_call(self, data: bytes, position: int, end: int) -> _Verdict:
-        answer = self._admit(parse.UNKNOWN)
-        return self._finish_simple(_UNITS[RequestClass.QUERY], answer)
 
     def _finish_simple(
         self, units: tuple[RequestClass, ...], answer: RequestError | Wait | None
@@ -211,29 +273,27 @@ class Relay:
 
     def _on_parse(self, data: bytes, position: int, end: int) -> _Verdict:
         segment = self._segment(position)
-        name_end = data.find(b"\0", position + 5, end)
-        if name_end < 0:
+        name = _string_at(data, position + 5, end)
+        if name is None:
             return self._break()
-        text_end = data.find(b"\0", name_end + 1, end)
-        statements = parse.classify(data[name_end + 1 : text_end if text_end >= 0 else end])
+        text = data[position + 6 + len(name) : end].partition(b"\0")[0]
+        statements = parse.classify(text)
         # Several are refused by the server; none is an empty query.
         statement = statements[0] if statements else FREE_OF_CHARGE
-        self._names.parsed(segment, data[position + 5 : name_end], statement)
+        self._names.parsed(segment, name, statement)
         segment.units.append(_NO_UNITS)
         return None
 
     def _on_bind(self, data: bytes, position: int, end: int) -> _Verdict:
         segment = self._segment(position)
-        portal_end = data.find(b"\0", position + 5, end)
-        name_end = data.find(b"\0", portal_end + 1, end)
-        if portal_end < 0 or name_end < 0:
+        portal = _string_at(data, position + 5, end)
+        if portal is None:
             return self._break()
-        self._names.bound(data[position + 5 : portal_end], data[portal_end + 1 : name_end])
+        name = _string_at(data, position + 6 + len(portal), end)
+        if name is None:
+            return self._break()
+        self._names.bound(portal, name)
         segment.units.append(_NO_UNITS)
-        return None
-
-    def _on_describe(self, data: bytes, position: int, end: int) -> _Verdict:
-        self._segment(position).units.append(_NO_UNITS)
         return None
 
     def _on_execute(self, data: bytes, position: int, end: int) -> _Verdict:
@@ -247,7 +307,7 @@ class Relay:
         statement = self._names.resolve(bound) if bound.names_one else bound
         answer = self._admit(statement)
         if answer is None:
-            segment.units.append(_UNITS[statement.request_class])
+            segment.units.append(statement.units)
             self._names.executed(portal)
             if bound.names_one:
                 self._names.apply(bound)
@@ -266,31 +326,27 @@ class Relay:
         segment.units.append(_NO_UNITS)
         return None
 
-    def _on_sync(self, data: bytes, position: int, end: int) -> _Verdict:
+    def _on_sync(self) -> _Verdict:
         segment = self._open
         if segment is None:
             segment = Segment()
         elif segment.ignores_sync:
             return None
         elif segment.ignores_all:
-            self._kinds = _KINDS
+            self._mode = _TAKING
         segment.ends_with_sync = True
         self._pending.append(segment)
         self._open = None
         self.is_idle = False
         return None
 
-    def _on_refused_sync(self, data: bytes, position: int, end: int) -> _Verdict:
+    def _on_refused_sync(self) -> _Verdict:
         """End a segment that was answered here."""
-        self._refused_until_sync = False
-        self._kinds = _KINDS
+        self._mode = _TAKING
         self.to_client.append(reply.ready_for_query(self._status))
         return b""
 
-    def _drop(self, data: bytes, position: int, end: int) -> _Verdict:
-        return b""
-
-    def _on_copy_end(self, data: bytes, position: int, end: int) -> _Verdict:
+    def _on_copy_end(self) -> _Verdict:
         """CopyDone or CopyFail: from here on the server sees Sync again."""
         if self._open is None and self._pending and self._pending[-1].ends_with_sync:
             self._open = Segment()
@@ -315,7 +371,7 @@ class Relay:
 
     def _admit(self, statement: Statement) -> RequestError | Wait | None:
         request_class = statement.request_class
-        answer = self._gate.admit(request_class, 1, grows=statement.grows)
+        answer = self._admit_units(request_class, 1, statement.grows)
         if isinstance(answer, Wait):
             self.waiting = (request_class, 1)
         return answer
@@ -328,7 +384,7 @@ class Relay:
             if not own:
                 continue
             grows = any(statement.grows for statement in own)
-            answer = self._gate.admit(request_class, len(own), grows=grows)
+            answer = self._admit_units(request_class, len(own), grows)
             if answer is not None:
                 for earlier, units in taken:
                     self._gate.refund(earlier, units)
@@ -350,8 +406,7 @@ class Relay:
         self._names.undo(segment, 0)
         self._names.forget_unnamed()
         self._open = None
-        self._refused_until_sync = True
-        self._kinds = _KINDS_REFUSED
+        self._mode = _REFUSING
         self.is_idle = self._status == STATUS_IDLE
         self.to_client.append(to_native(error))
         return b""
@@ -366,9 +421,10 @@ class Relay:
 
     # Server to client.
 
-    def from_server(self, data: bytes) -> None:
+    def from_server(self, data: bytes) -> bool:
         """Take bytes of the server; they go to the client as they came, but for our refusals."""
-        if self._server_held:
+        is_whole = not self._server_held
+        if not is_whole:
             data = self._server_held + data
             self._server_held = b""
         size = len(data)
@@ -376,30 +432,48 @@ class Relay:
         start = 0
         progress = self._progress
         while size - position >= 5:
-            step = _PROGRESS[data[position]]
-            end = position + 1 + _unpack_length(data, position + 1)[0]
+            kind = data[position]
+            length: int = read_i32_be(data, position + 1)
+            if length < 0:
+                length += 1 << 32
+            end = position + 1 + length
+            step = _PROGRESS[kind]
             if step >= 0:
                 progress += step
             else:
                 if end > size and end - position < ERROR_BYTES_MAX:
                     break
                 self._progress = progress
-                replacement = self._on_watched(data[position], data[position:end])
+                start = self._watch(kind, data, start, position, end)
                 progress = self._progress
-                if replacement is not None:
-                    if start < position:
-                        self.to_client.append(data[start:position])
-                    self.to_client.append(replacement)
-                    start = end
             position = end
         self._progress = progress
-        if position < size:
-            self._server_held = data[position:]
-        self._server_skip = max(0, position - size)
-        if start < min(position, size):
-            self.to_client.append(data[start:position])
         if progress & _ACKNOWLEDGED_MASK > TRIMMED_MESSAGES:
             self._trim()
+        if position >= size:
+            self._server_skip = position - size
+            if is_whole and start == 0:
+                return True
+            position = size
+        else:
+            self._server_skip = 0
+            self._server_held = data[position:]
+        if start < position:
+            self.to_client.append(data[start:position])
+        return False
+
+    def _watch(self, kind: int, data: bytes, start: int, position: int, end: int) -> int:
+        """Follow the session's state; return from where on `data` is still to be sent."""
+        if kind == _READY:
+            self._on_ready(data[position + 5])
+        elif kind != _ERROR:
+            self._on_copy_in()
+        elif (replacement := self._on_error(data[position:end])) is not None:
+            if start < position:
+                self.to_client.append(data[start:position])
+            self.to_client.append(replacement)
+            return end
+        return start
 
     def _trim(self) -> None:
         """Forget what the server has answered of a segment that has no end yet."""
@@ -412,16 +486,6 @@ class Relay:
         if count > 0:
             segment.forget(count)
             self._progress -= count
-
-    def _on_watched(self, kind: int, message: bytes) -> bytes | None:
-        """Follow the session's state; return what the client gets instead, or None."""
-        if kind == _READY:
-            self._on_ready(message[5])
-            return None
-        if kind == _ERROR:
-            return self._on_error(message)
-        self._on_copy_in()
-        return None
 
     def _on_ready(self, status: int) -> None:
         self._status = status
@@ -438,7 +502,7 @@ class Relay:
             if segment.has_failed:
                 self._settle(segment)
                 if segment.ignores_all:
-                    self._kinds = _KINDS
+                    self._mode = _TAKING
         if not self._pending and self._open is None and not self._held:
             self.is_idle = status == STATUS_IDLE
             if self.is_idle:
@@ -483,7 +547,7 @@ class Relay:
 
     def _ignore_all(self, segment: Segment) -> None:
         segment.ignores_all = True
-        self._kinds = _KINDS_IGNORED
+        self._mode = _IGNORING
 
     def _on_copy_in(self) -> None:
         """In COPY the server reads past Sync until CopyDone or CopyFail."""
@@ -519,28 +583,12 @@ class Relay:
         self._open = None
 
 
-# Kind -> how long such a message may be, and what is to be done with it.
-_Kinds = Mapping[int, tuple[int, Callable[[Relay, bytes, int, int], _Verdict] | None]]
-_NO_KIND = (0, None)
-_KINDS: _Kinds = {
-    ord("B"): (LARGE_BYTES_MAX, Relay._on_bind),
-    ord("C"): (SMALL_BYTES_MAX, Relay._on_close),
-    ord("D"): (SMALL_BYTES_MAX, Relay._on_describe),
-    ord("E"): (SMALL_BYTES_MAX, Relay._on_execute),
-    ord("F"): (LARGE_BYTES_MAX, Relay._on_function_call),
-    ord("H"): (SMALL_BYTES_MAX, None),
-    ord("P"): (LARGE_BYTES_MAX, Relay._on_parse),
-    ord("Q"): (LARGE_BYTES_MAX, Relay._on_query),
-    ord("S"): (SMALL_BYTES_MAX, Relay._on_sync),
-    ord("X"): (SMALL_BYTES_MAX, None),
-    ord("c"): (SMALL_BYTES_MAX, Relay._on_copy_end),
-    ord("d"): (LARGE_BYTES_MAX, None),
-    ord("f"): (SMALL_BYTES_MAX, Relay._on_copy_end),
-}
-# After a refusal of ours everything is dropped up to Sync; after an error the server does so.
-_KINDS_REFUSED: _Kinds = {
-    kind: (limit, None if kind == ord("X") else Relay._drop) for kind, (limit, _) in _KINDS.items()
-} | {ord("S"): (SMALL_BYTES_MAX, Relay._on_refused_sync)}
-_KINDS_IGNORED: _Kinds = {kind: (limit, None) for kind, (limit, _) in _KINDS.items()} | {
-    ord("S"): (SMALL_BYTES_MAX, Relay._on_sync)
-}
+def _string_at(data: bytes, position: int, end: int) -> bytes | None:
+    """Return the zero-terminated string at `position`; None if it has no end before `end`."""
+    if position < end and data[position] == 0:
+        return b""
+    # Names are short; a slice and a partition are quicker than a search with bounds.
+    name, zero, _ = data[position : min(end, position + NAME_SLICE_BYTES)].partition(b"\0")
+    if not zero:
+        name, zero, _ = data[position:end].partition(b"\0")
+    return name if zero else None

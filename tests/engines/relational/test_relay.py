@@ -64,12 +64,14 @@ class Wired:
 
     def client(self, data: bytes) -> bytes:
         """Send as the client; return what the server gets."""
-        self.relay.from_client(data)
+        if self.relay.from_client(data):
+            return self._take(self.relay.to_server) + data
         return self._take(self.relay.to_server)
 
     def server(self, data: bytes) -> bytes:
         """Send as the server; return what the client gets."""
-        self.relay.from_server(data)
+        if self.relay.from_server(data):
+            return self._take(self.relay.to_client) + data
         return self._take(self.relay.to_client)
 
     def answered(self) -> bytes:
