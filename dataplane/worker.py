@@ -76,7 +76,14 @@ class Worker:
         state = config.state_dir
         self._meter = Meter(state / "usage", f"dataplane/{number}", self._clock.now())
         audit, key_seen = AuditTrail(state / "audit", self._clock), KeySeen()
-        self._outbox = Outbox(config, self._clock, self._meter, audit, key_seen)
+        self._outbox = Outbox(
+            config,
+            self._clock,
+            self._meter,
+            audit,
+            key_seen,
+            before_spooling=lambda: self.services.sessions.count_bytes(),
+        )
         self._follower = Follower(config, self._table, writes_snapshot=number == 0)
         self._common = CommonWindow(config.redis_url, self._clock.monotonic)
         self._states: dict[str, InstanceState] = {}

@@ -67,13 +67,21 @@ class Outbox:
     """Flushes at an interval until it is closed; `close` flushes a last time."""
 
     def __init__(
-        self, config: Config, clock: Clock, meter: Meter, audit: AuditTrail, key_seen: KeySeen
+        self,
+        config: Config,
+        clock: Clock,
+        meter: Meter,
+        audit: AuditTrail,
+        key_seen: KeySeen,
+        *,
+        before_spooling: Callable[[], None],
     ) -> None:
         self._config = config
         self._clock = clock
         self._meter = meter
         self._audit = audit
         self._key_seen = key_seen
+        self._before_spooling = before_spooling
         self._log = get_logger("outbox")
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         # Files are written here: one thread, so one at a time.
@@ -96,6 +104,7 @@ class Outbox:
     async def flush(self) -> None:
         """Spool and deliver everything that there is."""
         now = self._clock.now()
+        self._before_spooling()
         try:
             await self._in_thread(lambda: self._spool(now))
             await self._deliver()
@@ -108,6 +117,7 @@ class Outbox:
     async def close(self, *, deliver_within_s: float) -> None:
         """Make the rest durable, and deliver it if the database answers in time."""
         now = self._clock.now()
+        self._before_spooling()
         await self._in_thread(lambda: self._meter.close(now))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.flush(), deliver_within_s)

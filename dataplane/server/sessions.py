@@ -78,6 +78,12 @@ class Sessions:
     def __len__(self) -> int:
         return sum(map(len, self._by_instance.values()))
 
+    def count_bytes(self) -> None:
+        """Have all sessions write down the bytes that have passed."""
+        for session in self:
+            if session.splice is not None:
+                session.splice.count_bytes()
+
     def add(self, session: Session) -> None:
         """Take an admitted session."""
         self._by_instance.setdefault(session.record.instance_id, set()).add(session)

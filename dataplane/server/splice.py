@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Final, cast
 
 from dataplane.observe.counters import BYTES_IN_WORD, BYTES_OUT_WORD, Slot
 from dataplane.observe.log import Log
@@ -27,10 +27,14 @@ from engines.kit.ports import Gate, Relay
 # Answers that we gave ourselves to a client that does not read them.
 ANSWERS_BYTES_MAX = 4 * 1024 * 1024
 
+# Bytes go into the counter file in lots: before a spooling, at the end, and whenever so many have
+# passed. What a killed worker has not counted is less than this for each connection and direction.
+LOT_BYTES: Final = 64 * 1024
+
 # Why reading from the client is paused; several may hold at once.
-_SERVER_IS_FULL = 1
-_ANSWERS_ARE_FULL = 2
-_UNITS_ARE_AWAITED = 4
+_SERVER_IS_FULL: Final = 1
+_ANSWERS_ARE_FULL: Final = 2
+_UNITS_ARE_AWAITED: Final = 4
 
 
 class Splice:
@@ -56,8 +60,9 @@ class Splice:
         # Looked up once: they are called for each message.
         self.from_client = relay.from_client
         self.from_server = relay.from_server
-        self._client_side = _ClientSide(self, slot)
-        self._server_side = _ServerSide(self, slot)
+        self._slot = slot
+        self._client_side = _ClientSide(self)
+        self._server_side = _ServerSide(self)
         self.client: asyncio.Transport
         self.server: asyncio.Transport
         self.to_client: Callable[[bytes], None]
@@ -113,6 +118,20 @@ class Splice:
         if self._farewell is not None and self.relay.is_idle:
             self.end(self._farewell)
 
+    def count_bytes(self) -> None:
+        """Put what has passed and is not yet counted into the counter file."""
+        cells, base = self._slot.cells, self._slot.base
+        cells[base + BYTES_IN_WORD] += self._client_side.bytes_in
+        cells[base + BYTES_OUT_WORD] += self._server_side.bytes_out
+        self._client_side.bytes_in = self._server_side.bytes_out = 0
+
+    def answer(self, data: bytes) -> None:
+        """Write what we say ourselves; a client that does not read it may ask no more."""
+        self._server_side.bytes_out += len(data)
+        self.client.write(data)
+        if self.client.get_write_buffer_size() > ANSWERS_BYTES_MAX:
+            self._pause(_ANSWERS_ARE_FULL)
+
     @property
     def is_leaving(self) -> bool:
         """True once `end_when_idle` has been called."""
@@ -135,11 +154,6 @@ class Splice:
         self.is_held = True
         self._pause(_UNITS_ARE_AWAITED)
         self._fetching = asyncio.get_running_loop().create_task(self._fetch_units())
-
-    def answered(self) -> None:
-        """Stop taking requests from a client that does not read our own answers."""
-        if self.client.get_write_buffer_size() > ANSWERS_BYTES_MAX:
-            self._pause(_ANSWERS_ARE_FULL)
 
     def client_is_full(self) -> None:
         """The client does not keep up: take no more from the server."""
@@ -185,6 +199,7 @@ class Splice:
         if self._fetching is not None:
             self._fetching.cancel()
         self._held.clear()
+        self.count_bytes()
         with self._faults_logged():
             self.relay.closed()
         self.server.close()
@@ -261,18 +276,18 @@ class Splice:
 class _ClientSide:
     """The client's transport calls this."""
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_cells", "_splice")
+    __slots__ = ("_splice", "bytes_in")
 
-    def __init__(self, splice: Splice, slot: Slot) -> None:
+    def __init__(self, splice: Splice) -> None:
         self._splice = splice
-        self._cells = slot.cells
-        self._bytes_in = slot.base + BYTES_IN_WORD
-        self._bytes_out = slot.base + BYTES_OUT_WORD
+        self.bytes_in = 0
 
     def data_received(self, data: bytes) -> None:
         """Admit what arrives, and pass it on."""
         splice = self._splice
-        self._cells[self._bytes_in] += len(data)
+        self.bytes_in += len(data)
+        if self.bytes_in > LOT_BYTES:
+            splice.count_bytes()
         if splice.is_held:
             splice.hold(data)
             return
@@ -298,9 +313,7 @@ class _ClientSide:
         if relay.to_client:
             answer = b"".join(relay.to_client)
             relay.to_client.clear()
-            self._cells[self._bytes_out] += len(answer)
-            splice.client.write(answer)
-            splice.answered()
+            splice.answer(answer)
 
     def eof_received(self) -> bool:
         """Pass the end on; the way back stays open where there is one."""
@@ -323,12 +336,11 @@ class _ClientSide:
 class _ServerSide:
     """The instance server's transport calls this."""
 
-    __slots__ = ("_bytes_out", "_cells", "_splice")
+    __slots__ = ("_splice", "bytes_out")
 
-    def __init__(self, splice: Splice, slot: Slot) -> None:
+    def __init__(self, splice: Splice) -> None:
         self._splice = splice
-        self._cells = slot.cells
-        self._bytes_out = slot.base + BYTES_OUT_WORD
+        self.bytes_out = 0
 
     def data_received(self, data: bytes) -> None:
         """Pass replies on."""
@@ -341,10 +353,12 @@ class _ServerSide:
             splice.failed(error)
             return
         if is_forwarded:
-            self._cells[self._bytes_out] += len(data)
+            self.bytes_out += len(data)
             splice.to_client(data)
         else:
             self._flush()
+        if self.bytes_out > LOT_BYTES:
+            splice.count_bytes()
         if splice.is_leaving:
             splice.end_if_idle()
 
@@ -353,7 +367,7 @@ class _ServerSide:
         splice = self._splice
         relay = splice.relay
         if relay.to_client:
-            self._cells[self._bytes_out] += sum(map(len, relay.to_client))
+            self.bytes_out += sum(map(len, relay.to_client))
             splice.client.writelines(relay.to_client)
             relay.to_client.clear()
         if relay.to_server:

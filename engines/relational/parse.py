@@ -11,21 +11,22 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Final
 
 from engines.kit.ports import RequestClass
 
-HEAD_BYTES = 16 * 1024
+HEAD_BYTES: Final = 16 * 1024
 # Longer texts hold literals and seldom come twice.
-CACHED_BYTES_MAX = 1024
+CACHED_BYTES_MAX: Final = 1024
 # PostgreSQL cuts names: NAMEDATALEN - 1.
-NAME_BYTES_MAX = 63
+NAME_BYTES_MAX: Final = 63
 
-READ = RequestClass.READ
-WRITE = RequestClass.WRITE
-QUERY = RequestClass.QUERY
-UNLIMITED = RequestClass.UNLIMITED
+READ: Final = RequestClass.READ
+WRITE: Final = RequestClass.WRITE
+QUERY: Final = RequestClass.QUERY
+UNLIMITED: Final = RequestClass.UNLIMITED
 # One unit of each class, by the class's number: its own hash would be computed in Python.
-UNITS: list[tuple[RequestClass, ...]] = [(request_class,) for request_class in RequestClass]
+UNITS: Final[list[tuple[RequestClass, ...]]] = [(request_class,) for request_class in RequestClass]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +65,15 @@ class _Piece:
         return (0, word) in self.words
 
 
-_READ = Statement(READ)
-_WRITE = Statement(WRITE)
-_GROW = Statement(WRITE, grows=True)
-_QUERY = Statement(QUERY)
-_QUERY_GROW = Statement(QUERY, grows=True)
-_FREE = Statement(UNLIMITED)
+_READ: Final = Statement(READ)
+_WRITE: Final = Statement(WRITE)
+_GROW: Final = Statement(WRITE, grows=True)
+_QUERY: Final = Statement(QUERY)
+_QUERY_GROW: Final = Statement(QUERY, grows=True)
+_FREE: Final = Statement(UNLIMITED)
 
 # A prepared name that we know nothing of (its text did not come through here, or was cut off).
-UNKNOWN = _QUERY_GROW
+UNKNOWN: Final = _QUERY_GROW
 
 
 def _select(piece: _Piece) -> Statement:
@@ -146,7 +147,7 @@ def _folded(name: bytes) -> bytes:
 
 def cut(name: bytes) -> bytes:
     """Return what PostgreSQL keeps of a name."""
-    return name[:NAME_BYTES_MAX]
+    return name[:NAME_BYTES_MAX] if len(name) > NAME_BYTES_MAX else name
 
 
 Rule = Statement | Callable[[_Piece], Statement]
@@ -211,25 +212,25 @@ STATEMENTS: Mapping[bytes, Rule] = {
     b"START": _FREE,
     b"UNLISTEN": _FREE,
 }
-_UNKNOWN_WORD = _QUERY
+_UNKNOWN_WORD: Final = _QUERY
 
-_FIRST = re.compile(
+_FIRST: Final = re.compile(
     rb"(?:[\s(;]|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+\*/)*+([A-Za-z_]++)"
 )  # nested comments go the long way
-_SINGLE: Mapping[bytes, tuple[Statement, ...]] = {
+_SINGLE: Final[dict[bytes, tuple[Statement, ...]]] = {
     spelling: (rule,)
     for word, rule in STATEMENTS.items()
     if isinstance(rule, Statement)
     for spelling in (word, word.lower())
 }
 # A tuple of any length: compiled, one of a fixed length is made anew each time it is named.
-_SELECT_ONLY: tuple[Statement, ...] = (_READ,)
-_SELECT = (b"SELECT", b"select")
+_SELECT_ONLY: Final[tuple[Statement, ...]] = (_READ,)
+_SELECT: Final = (b"SELECT", b"select")
 # The longest first word, and the blank behind it.
-_WORD_BYTES_MAX = max(map(len, STATEMENTS)) + 1
+_WORD_BYTES_MAX: Final = max(map(len, STATEMENTS)) + 1
 # First words of six letters with their blank, which most texts begin with.
-_HEAD_BYTES_SHORT = 7
-_HEADS: Mapping[bytes, tuple[Statement, ...]] = {
+_HEAD_BYTES_SHORT: Final = 7
+_HEADS: Final[dict[bytes, tuple[Statement, ...]]] = {
     word + b" ": single for word, single in _SINGLE.items() if len(word) == _HEAD_BYTES_SHORT - 1
 } | {word + b" ": _SELECT_ONLY for word in _SELECT}
 

@@ -27,22 +27,22 @@ from engines.relational.parse import Statement
 from engines.relational.relay.names import FREE_OF_CHARGE, Names
 from engines.relational.relay.segment import Segment
 
-STATUS_IDLE = ord("I")
-STATUS_FAILED = ord("E")
+STATUS_IDLE: Final = ord("I")
+STATUS_FAILED: Final = ord("E")
 
 # MaxAllocSize and PQ_SMALL_MESSAGE_LIMIT of PostgreSQL: what it reads of one message.
-LARGE_BYTES_MAX = 0x3FFFFFFE
-SMALL_BYTES_MAX = 10_000
+LARGE_BYTES_MAX: Final = 0x3FFFFFFE
+SMALL_BYTES_MAX: Final = 10_000
 # So much of a message must be here before it is looked at; the rest streams through.
-HEAD_BYTES = parse.HEAD_BYTES
-ERROR_BYTES_MAX = 64 * 1024
-NAME_SLICE_BYTES = parse.NAME_BYTES_MAX + 1
+HEAD_BYTES: Final = parse.HEAD_BYTES
+ERROR_BYTES_MAX: Final = 64 * 1024
+NAME_SLICE_BYTES: Final = parse.NAME_BYTES_MAX + 1
 # So many answered messages of a segment without an end are kept, at most.
-TRIMMED_MESSAGES = 4096
+TRIMMED_MESSAGES: Final = 4096
 
 # The server ends the connection over it, with its own words.
 _GARBAGE: Final = b"\0\0\0\0\4"
-_NO_UNITS: tuple[RequestClass, ...] = ()
+_NO_UNITS: Final[tuple[RequestClass, ...]] = ()
 
 # The kinds of a client's messages, and how long each may be; 0 for what is none.
 _BIND: Final = ord("B")

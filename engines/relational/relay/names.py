@@ -6,26 +6,30 @@ it may mean, and an error puts back what was.
 
 from __future__ import annotations
 
+from typing import Final
+
 from engines.kit.ports import RequestClass
 from engines.relational import parse
 from engines.relational.parse import Statement
 from engines.relational.relay.segment import Segment
 
 # A session that prepares more is charged as for unknown statements; the server holds far more.
-NAMES_MAX = 16_384
+NAMES_MAX: Final = 16_384
 
 # An empty query; and a portal that was executed before: fetching on is the same statement.
-FREE_OF_CHARGE = Statement(RequestClass.UNLIMITED)
+FREE_OF_CHARGE: Final = Statement(RequestClass.UNLIMITED)
 
 
 class Names:
     """One session's prepared statements and portals. SQL and the protocol share the statements."""
 
-    __slots__ = ("_portals", "_statements")
+    __slots__ = ("_portals", "_statements", "_unnamed_portal")
 
     def __init__(self) -> None:
         self._statements: dict[bytes, Statement] = {}
         self._portals: dict[bytes, Statement] = {}
+        # Apart, because nearly every statement goes through it.
+        self._unnamed_portal = parse.UNKNOWN
 
     def parsed(self, segment: Segment, name: bytes, statement: Statement) -> None:
         """Note a Parse.
@@ -46,23 +50,34 @@ class Names:
     def bound(self, portal: bytes, name: bytes) -> None:
         """Note a Bind."""
         statement = self._statements.get(parse.cut(name), parse.UNKNOWN)
-        if portal:
-            portal = parse.cut(portal)
-            statement = _costlier(self._portals.get(portal), statement)
-            _bound(self._portals)
-        self._portals[portal] = statement
+        if not portal:
+            self._unnamed_portal = statement
+            return
+        portal = parse.cut(portal)
+        _bound(self._portals)
+        self._portals[portal] = _costlier(self._portals.get(portal), statement)
 
     def portal(self, portal: bytes) -> Statement:
         """Return what an Execute of `portal` means."""
+        if not portal:
+            return self._unnamed_portal
         return self._portals.get(parse.cut(portal), parse.UNKNOWN)
 
     def executed(self, portal: bytes) -> None:
         """Note that a portal's statement was admitted."""
-        self._portals[parse.cut(portal)] = FREE_OF_CHARGE
+        if not portal:
+            self._unnamed_portal = FREE_OF_CHARGE
+        else:
+            self._portals[parse.cut(portal)] = FREE_OF_CHARGE
 
     def closed(self, is_statement: bool, name: bytes) -> None:
         """Note a Close."""
-        (self._statements if is_statement else self._portals).pop(parse.cut(name), None)
+        if is_statement:
+            self._statements.pop(parse.cut(name), None)
+        elif name:
+            self._portals.pop(parse.cut(name), None)
+        else:
+            self._unnamed_portal = parse.UNKNOWN
 
     def resolve(self, statement: Statement) -> Statement:
         """Return the prepared statement that an SQL EXECUTE means; else the statement itself."""
@@ -92,10 +107,11 @@ class Names:
 
     def forget_unnamed(self) -> None:
         """Unlearn the unnamed statement and portal: the server's may be others."""
-        self._statements[b""] = self._portals[b""] = parse.UNKNOWN
+        self._statements[b""] = self._unnamed_portal = parse.UNKNOWN
 
     def transaction_ended(self) -> None:
         """Portals end with their transaction."""
+        self._unnamed_portal = parse.UNKNOWN
         if self._portals:
             self._portals.clear()
 

@@ -35,7 +35,14 @@ class Out:
         self.meter = Meter(home / "usage", "dataplane/0", clock.now())
         self.audit = AuditTrail(home / "audit", clock)
         self.key_seen = KeySeen()
-        self.outbox = Outbox(config, clock, self.meter, self.audit, self.key_seen)
+        self.outbox = Outbox(
+            config,
+            clock,
+            self.meter,
+            self.audit,
+            self.key_seen,
+            before_spooling=lambda: None,
+        )
 
     def count(self, read: int) -> None:
         slot = self.meter.slot(RECORD.instance_id, "line", 1.0)
