@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataplane.limits.leases import Bucket, CommonWindow
 from dataplane.observe.counters import COUNTER_WORD, REFUSED_WORD, Slot
 from engines.kit.errors import Reason, RequestError
-from engines.kit.ports import RequestClass, Wait
+from engines.kit.ports import RequestClass, UsageLine, Wait
 from engines.kit.records import InstanceRecord, Status
 
 # Said only to clients that have proven who they are.
@@ -47,11 +47,13 @@ class InstanceState:
         self._buckets: list[Bucket | None] = [None] * len(RequestClass)
         self._refusal: RequestError | None = None
         self._quota: RequestError | None = None
+        self.storage_bytes = 0
         self.is_bounded = False
         self.follow(record, 0)
 
     def follow(self, record: InstanceRecord | None, storage_bytes: int) -> None:
         """Take a change of the record, or of the size that the host observed."""
+        self.storage_bytes = storage_bytes
         if record is None or record.status is not Status.ACTIVE:
             self._refusal = suspended_error(record)
         else:
@@ -98,13 +100,15 @@ class InstanceState:
 class ConnectionGate:
     """`ports.Gate` of one signed-in connection."""
 
-    __slots__ = ("_cells", "_counters", "_refused", "_state")
+    __slots__ = ("_cells", "_counters", "_refused", "_state", "_units")
 
     def __init__(self, state: InstanceState) -> None:
         self._state = state
         self._cells = state.slot.cells
         self._counters = state.slot.base + COUNTER_WORD
         self._refused = state.slot.base + REFUSED_WORD
+        # Of this connection alone, by the class's number.
+        self._units = [0] * len(RequestClass)
 
     def admit(
         self, request_class: RequestClass, units: int = 1, grows: bool = False
@@ -118,6 +122,7 @@ class ConnectionGate:
                     self._cells[self._refused] += units
                 return answer
         self._cells[self._counters + request_class] += units
+        self._units[request_class] += units
         return None
 
     async def wait(self, request_class: RequestClass, units: int = 1) -> None:
@@ -129,6 +134,7 @@ class ConnectionGate:
     def refund(self, request_class: RequestClass, units: int = 1) -> None:
         """Give back units of a request that was admitted and then was not performed."""
         self._cells[self._counters + request_class] -= units
+        self._units[request_class] -= units
         bucket = self._state.bucket(request_class)
         if bucket is not None:
             bucket.put_back(units)
@@ -136,9 +142,21 @@ class ConnectionGate:
     def charge(self, request_class: RequestClass, units: int) -> None:
         """Count units that were performed before anybody could admit them; see `ports.Gate`."""
         self._cells[self._counters + request_class] += units
+        self._units[request_class] += units
         bucket = self._state.bucket(request_class)
         if bucket is not None:
             bucket.owe(units)
+
+    def usage(self) -> tuple[UsageLine, ...]:
+        """Return what this connection has used; see `ports.Gate`."""
+        limits = self._state.record.limits
+        allowed = (None, limits.read, limits.write, limits.query)
+        lines = [
+            UsageLine(f"{request_class.name.lower()}_units", used, limit)
+            for request_class, used, limit in zip(RequestClass, self._units, allowed, strict=True)
+        ]
+        storage = UsageLine("storage_bytes", self._state.storage_bytes, limits.storage_bytes)
+        return (*lines, storage)
 
     @property
     def statement_timeout_ms(self) -> int:

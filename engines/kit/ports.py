@@ -101,6 +101,15 @@ class ClientChannel(Channel, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class UsageLine:
+    """How much of something a client has used, and what its plan allows; None for no limit."""
+
+    name: str
+    used: int
+    allowed: int | None
+
+
 class Gate(Protocol):
     """Admission and meter of one signed-in connection. Synchronous: the hot path calls `admit`."""
 
@@ -127,6 +136,10 @@ class Gate(Protocol):
 
         What is over the limit keeps the class closed until the plan would have allowed it.
         """
+        ...
+
+    def usage(self) -> tuple[UsageLine, ...]:
+        """Return what this connection has used, by request class, and the instance's storage."""
         ...
 
     @property

@@ -34,7 +34,8 @@ class Statement:
     """One statement. `grows`: it may need more storage, so a full quota refuses it.
 
     `prepares`, `executes` and `deallocates` name a prepared statement; `deallocates` is b"" for
-    all of them and None for none. `names_one` says that one of them is there.
+    all of them and None for none. `names_one` says that one of them is there. `shows_usage` is
+    SHOW weftkit.usage, which PostgreSQL does not know.
     """
 
     request_class: RequestClass
@@ -43,6 +44,7 @@ class Statement:
     prepares: tuple[bytes, Statement] | None = None
     executes: bytes | None = None
     deallocates: bytes | None = None
+    shows_usage: bool = False
 
     @property
     def units(self) -> tuple[RequestClass, ...]:
@@ -105,6 +107,10 @@ _EXECUTE = re.compile(rb"EXECUTE" + _GAP + rb"+" + _NAME, re.I | re.S)
 _DEALLOCATE = re.compile(
     rb"DEALLOCATE" + _GAP + rb"+(?:PREPARE" + _GAP + rb"+)?" + _NAME, re.I | re.S
 )
+_SHOW_USAGE = re.compile(
+    rb"SHOW" + _GAP + rb'+"?weftkit"?' + _GAP + rb"*\." + _GAP + rb'*"?usage"?(?![\w$."])',
+    re.I | re.S,
+)
 _DISCARD_ALL = re.compile(rb"DISCARD" + _GAP + rb"+ALL\b", re.I | re.S)
 
 
@@ -136,6 +142,10 @@ def _discard(piece: _Piece) -> Statement:
     if _DISCARD_ALL.match(piece.text) is None:
         return _FREE
     return replace(_FREE, names_one=True, deallocates=b"")
+
+
+def _show(piece: _Piece) -> Statement:
+    return replace(_FREE, shows_usage=_SHOW_USAGE.match(piece.text) is not None)
 
 
 def _folded(name: bytes) -> bytes:
@@ -208,7 +218,7 @@ STATEMENTS: Mapping[bytes, Rule] = {
     b"ROLLBACK": _FREE,
     b"SAVEPOINT": _FREE,
     b"SET": _FREE,
-    b"SHOW": _FREE,
+    b"SHOW": _show,
     b"START": _FREE,
     b"UNLISTEN": _FREE,
 }

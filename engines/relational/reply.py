@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from engines.kit.ports import UsageLine
 from engines.relational import wire
 
 AUTHENTICATION_OK = wire.message(b"R", struct.pack("!I", 0))
@@ -49,3 +50,17 @@ def backend_key_data(token: int) -> bytes:
 def ready_for_query(status: int) -> bytes:
     """Say that we are ready; `status` is the byte I, T or E."""
     return wire.message(b"Z", bytes((status,)))
+
+
+def usage_query(lines: Sequence[UsageLine]) -> bytes:
+    """Return the statement that stands for SHOW weftkit.usage.
+
+    The server itself answers it, so that order, transactions and formats are its own.
+    """
+    rows = ", ".join(
+        f"('{line.name}', {line.used}, {'NULL' if line.allowed is None else line.allowed}::int8)"
+        for line in lines
+    )
+    # Names and numbers are our own.
+    text = f"SELECT name, used::int8, allowed FROM (VALUES {rows}) AS u (name, used, allowed)"  # noqa: S608
+    return text.encode()

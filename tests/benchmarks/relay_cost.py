@@ -15,7 +15,7 @@ from engines.inmemory.plan import SignIn
 from engines.inmemory.relay import Relay as RedisRelay
 from engines.inmemory.wire import encode_command
 from engines.kit.errors import RequestError
-from engines.kit.ports import Relay, RequestClass, Wait
+from engines.kit.ports import Relay, RequestClass, UsageLine, Wait
 from engines.kit.records import Role
 from engines.relational.relay import Relay as PostgresRelay
 from engines.relational.wire import message
@@ -41,6 +41,9 @@ class CountingGate:
 
     async def wait(self, request_class: RequestClass, units: int = 1) -> None:
         return None
+
+    def usage(self) -> tuple[UsageLine, ...]:
+        return ()
 
     def charge(self, request_class: RequestClass, units: int) -> None:
         self.units[request_class] += units

@@ -32,6 +32,7 @@ from engines.kit.ports import (
     Relay,
     RequestClass,
     Tls,
+    UsageLine,
     Wait,
 )
 from engines.kit.records import Credential, InstanceRecord, Limits, Role, Status
@@ -107,6 +108,12 @@ class ProgrammableGate:
         self.local[request_class] += fetched
         if self.local[request_class] < units:
             self._denied.add(request_class)
+
+    def usage(self) -> tuple[UsageLine, ...]:
+        return tuple(
+            UsageLine(f"{each.name.lower()}_units", self.units[each], self.left.get(each))
+            for each in RequestClass
+        )
 
     def charge(self, request_class: RequestClass, units: int) -> None:
         self.units[request_class] += units

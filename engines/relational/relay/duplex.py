@@ -239,8 +239,10 @@ class Relay:
     def _on_query(self, data: bytes, position: int, end: int) -> _Verdict:
         statements = parse.classify(data[position + 5 : end - 1])
         if len(statements) == 1 and not statements[0].names_one:
-            answer = self._admit(statements[0])
-            return self._finish_simple(statements[0].units, answer)
+            verdict = self._finish_simple(statements[0].units, self._admit(statements[0]))
+            if verdict is None and statements[0].shows_usage:
+                return wire.message(b"Q", reply.usage_query(self._gate.usage()) + b"\0")
+            return verdict
         resolved = [self._names.resolve(statement) for statement in statements]
         units = tuple(statement.request_class for statement in resolved)
         answer = self._admit_all(resolved)
@@ -282,6 +284,9 @@ class Relay:
         statement = statements[0] if statements else FREE_OF_CHARGE
         self._names.parsed(segment, name, statement)
         segment.units.append(_NO_UNITS)
+        if statement.shows_usage and len(statements) == 1:
+            usage = reply.usage_query(self._gate.usage())
+            return wire.message(b"P", name + b"\0" + usage + b"\0\0\0")
         return None
 
     def _on_bind(self, data: bytes, position: int, end: int) -> _Verdict:

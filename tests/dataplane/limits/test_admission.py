@@ -13,7 +13,7 @@ from dataplane.limits.leases import CommonWindow
 from dataplane.observe.counters import COUNTER_WORD, COUNTERS
 from dataplane.observe.meter import Meter
 from engines.kit.errors import Reason, RequestError
-from engines.kit.ports import RequestClass, Wait
+from engines.kit.ports import RequestClass, UsageLine, Wait
 from engines.kit.records import InstanceRecord, Limits, Status
 from tests.dataplane.plane import instance
 from tests.servers import RedisServer
@@ -177,6 +177,24 @@ async def test_a_larger_quota_lifts_the_refusal_at_once(lite: Instance) -> None:
     larger = dataclasses.replace(lite.record.limits, storage_bytes=5000)
     lite.follow(dataclasses.replace(lite.record, limits=larger), storage_bytes=5000)
     assert lite.gate.admit(RequestClass.UNLIMITED, grows=True) is None
+
+
+async def test_usage_is_of_the_connection_and_knows_the_plan(lite: Instance) -> None:
+    other = ConnectionGate(lite.state)
+    assert await lite.take(READ, 2) is None
+    assert await lite.take(WRITE) is None
+    lite.gate.refund(READ)
+    lite.gate.charge(QUERY, 3)
+    lite.follow(lite.record, storage_bytes=700)
+    limits = lite.record.limits
+    assert lite.gate.usage() == (
+        UsageLine("unlimited_units", 0, None),
+        UsageLine("read_units", 1, limits.read),
+        UsageLine("write_units", 1, limits.write),
+        UsageLine("query_units", 3, limits.query),
+        UsageLine("storage_bytes", 700, limits.storage_bytes),
+    )
+    assert [line.used for line in other.usage()] == [0, 0, 0, 0, 700]
 
 
 async def test_without_redis_a_worker_keeps_to_its_share(away: Instance) -> None:

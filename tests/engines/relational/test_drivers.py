@@ -210,3 +210,40 @@ def test_psql_runs_a_script_on_after_a_refusal(border: Border) -> None:
     assert ran.stdout.split() == ["1", "4", "done"]
     assert ran.stderr.count("rate limit exceeded: 20 read units per second") == 2
     assert border.gate.performed() == {"read": 2}
+
+
+@pytest.mark.parametrize("text", ["SHOW weftkit.usage", "show  WeftKit . Usage ;"])
+@pytest.mark.parametrize("prepare", [None, True])
+def test_show_usage_tells_what_the_client_has_used(
+    border: Border, connection: psycopg.Connection, text: str, prepare: bool | None
+) -> None:
+    border.gate.limit(READ, 20)
+    insert(connection, 1, 2)
+    rows(connection)
+    # With parameters psycopg takes the extended protocol.
+    shown = connection.execute(text, prepare=prepare, binary=prepare is not None)
+    assert [column.name for column in shown.description or ()] == ["name", "used", "allowed"]
+    usage = {name: (used, allowed) for name, used, allowed in shown.fetchall()}
+    assert usage["read_units"] == (1, 19)
+    assert usage["write_units"] == (2, None)
+    assert border.gate.performed() == {"read": 1, "write": 2, "unlimited": 1}
+
+
+def test_show_usage_keeps_its_place_in_a_transaction(connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
+        connection.execute("SHOW weftkit.usage")
+        connection.execute("SELECT 1 / 0")
+    connection.execute("BEGIN")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        connection.execute("SELECT 1 / 0")
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        connection.execute("SHOW weftkit.usage")
+    connection.execute("ROLLBACK")
+
+
+def test_other_settings_are_shown_by_the_server(connection: psycopg.Connection) -> None:
+    shown = connection.execute("SHOW server_version_num").fetchone()
+    assert shown is not None
+    assert int(shown[0]) >= 160000
+    with pytest.raises(psycopg.errors.UndefinedObject):
+        connection.execute("SHOW weftkit.usages")
