@@ -70,6 +70,7 @@ class Relay:
         self.to_client: list[bytes] = []
         self.waiting: tuple[RequestClass, int] | None = None
         self.is_idle = status == STATUS_IDLE
+        self.has_left = False
         self._gate = gate
         self._status = status
         # Client to server: what is held back, what of a long message is still to come, whether that
@@ -508,6 +509,22 @@ class Relay:
 
     # The end.
 
+    @property
+    def is_clean(self) -> bool:
+        """True while nothing is under way in either direction; see `ports.Relay`."""
+        return (
+            self.is_idle
+            and not (self._skip or self._held or self._is_broken or self._refused_until_sync)
+            and not (self._pending or self._open or self._server_held or self._server_skip)
+        )
+
+    def _on_terminate(self, data: bytes, position: int, end: int) -> _Verdict:
+        """Keep it from a server whose session can be reset; only if it comes alone."""
+        if position or end != len(data) or not self.is_clean:
+            return None
+        self.has_left = self._is_broken = True
+        return b""
+
     def goodbye(self, error: RequestError) -> bytes:
         """Return the farewell of a session that is ended from outside."""
         return to_native(error, "FATAL")
@@ -532,7 +549,7 @@ _KINDS: _Kinds = {
     ord("P"): (LARGE_BYTES_MAX, Relay._on_parse),
     ord("Q"): (LARGE_BYTES_MAX, Relay._on_query),
     ord("S"): (SMALL_BYTES_MAX, Relay._on_sync),
-    ord("X"): (SMALL_BYTES_MAX, None),
+    ord("X"): (SMALL_BYTES_MAX, Relay._on_terminate),
     ord("c"): (SMALL_BYTES_MAX, Relay._on_copy_end),
     ord("d"): (LARGE_BYTES_MAX, None),
     ord("f"): (SMALL_BYTES_MAX, Relay._on_copy_end),
