@@ -8,10 +8,14 @@ server is on this host too, so workers elsewhere have no part in the sum.
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 from dataplane.observe.counters import CONNECTIONS_WORD, KEPT_WORD, SUFFIX, CounterFile, Slot
 from dataplane.observe.meter import Meter
+
+_SETTLED_NS = 100_000_000
 
 
 class _Peer:
@@ -35,7 +39,11 @@ class ConnectionCounts:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
+        self._directory = str(meter.directory)
         self._peers: dict[Path, _Peer] = {}
+        # When the directory had last changed at our last look, and whether that look may have
+        # missed a change of the same moment.
+        self._seen_ns = -1
 
     def open(self, instance_id: str, slot: Slot, connections_max: int) -> bool:
         """Count one more connection; False (and not counted) if that is over the bound."""
@@ -75,7 +83,13 @@ class ConnectionCounts:
         return own + sum(peer.number(instance_id, word) for peer in self._peers.values())
 
     def _find_peers(self) -> None:
-        """Follow the workers that come and go; a sign-in is rare enough to look each time."""
+        """Follow the workers that come and go, which shows in their directory's time."""
+        changed_ns = os.stat(self._directory).st_mtime_ns
+        if changed_ns == self._seen_ns:
+            return
+        # File systems count time in ticks: two changes may bear the same one.
+        is_settled = time.time_ns() - changed_ns > _SETTLED_NS
+        self._seen_ns = changed_ns if is_settled else -1
         present = set(self._meter.directory.glob(f"*{SUFFIX}")) - self._meter.own_paths
         for path in self._peers.keys() - present:
             self._peers.pop(path).file.close()

@@ -14,7 +14,7 @@ from dataplane.limits.connections import ConnectionCounts
 from dataplane.observe import metrics
 from dataplane.observe.audit import AuditTrail
 from dataplane.observe.key_seen import KeySeen
-from dataplane.observe.log import Log
+from dataplane.observe.log import ConnectionLog
 from dataplane.routing.directory import RecordDirectory
 from dataplane.routing.table import RecordTable
 from dataplane.server.channel import ClientStream, StreamChannel
@@ -60,7 +60,7 @@ class ConnectionPorts:
     services: Services
     spec: EngineSpec
     client: ClientStream
-    log: Log
+    log: ConnectionLog
     _session: Session | None = None
     _state: InstanceState | None = None
     _servers: list[StreamChannel] = field(default_factory=list)
@@ -112,8 +112,8 @@ class ConnectionPorts:
         metrics.SIGN_INS.labels(self.spec.name, "admitted").inc()
         if record.audit_data_events:
             self._audit(record, candidate, "success", 200)
-        self.log = self.log.bind(instance=record.handle, user=credential.username)
-        self.log.info("signed_in")
+        self.log.bind(instance=record.handle, user=credential.username)
+        self.log.event("signed_in")
         return Grant(Candidate(record, credential, is_mock=False), ConnectionGate(state))
 
     def login_failed(self, candidate: Candidate, client: ClientChannel, reason: str) -> None:
@@ -222,7 +222,7 @@ class ConnectionPorts:
         services.key_seen.note(self._session.credential.key_id, services.clock.now())
         for token in self._tokens:
             self._was_cancelled |= services.tokens.withdraw(token)
-        self.log.info("session_ended")
+        self.log.event("session_ended")
 
     def _refuse(self, record: InstanceRecord, candidate: Candidate, error: RequestError) -> None:
         metrics.SIGN_INS.labels(self.spec.name, error.reason.value).inc()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from dataplane.observe.counters import BYTES_IN_WORD, BYTES_OUT_WORD, Slot
-from dataplane.observe.log import Log
+from dataplane.observe.log import ConnectionLog
 from dataplane.server.channel import ClientStream, keeps_way_back
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import Gate, Relay
@@ -64,7 +64,7 @@ class Splice:
         on_end: Callable[[], None],
         on_closed: Callable[[], None],
         on_server_free: Callable[[], None] | None = None,
-        log: Log,
+        log: ConnectionLog,
     ) -> None:
         self.relay = relay
         self._gate = gate
@@ -197,7 +197,8 @@ class Splice:
             self.relay.closed()
         self.client.close()
         self._sides_lost += 1
-        self._linger()
+        if self.client.get_write_buffer_size():
+            self._linger()
         self._on_end()
         self._on_server_free()
         return True

@@ -15,6 +15,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engines.kit.auth import ScramError, ScramServer
 from engines.kit.auth.scram import MECHANISM, MECHANISM_PLUS
@@ -41,6 +42,9 @@ CHANNEL_BINDING_ERRORS: Mapping[str, str] = {
     "server-does-support-channel-binding": "SCRAM channel binding negotiation error",
     "channel-bindings-dont-match": "SCRAM channel binding check failed",
 }
+CACHED_STARTUP_BYTES_MAX = 1024
+STARTUPS_CACHED = 512
+
 _HANDLE = re.compile(r"[a-z0-9-]{3,40}")
 # `options` names an instance as a setting, as a long option or alone.
 _INSTANCE_OPTION = re.compile(r"(?:--)?(?:weftkit\.)?instance=(.*)", re.S)
@@ -73,7 +77,9 @@ async def open_session(client: ClientChannel, ports: SessionPorts) -> Relay | No
 
 async def _open_session(client: ClientChannel, ports: SessionPorts) -> Relay | None:
     length = wire.startup_length(await client.read_exactly(4))
-    startup = wire.parse_startup(await client.read_exactly(length))
+    body = await client.read_exactly(length)
+    is_short = length <= CACHED_STARTUP_BYTES_MAX
+    startup = (_cached_startup if is_short else wire.parse_startup)(body)
     if isinstance(startup, wire.Cancel):
         await _cancel(startup, client, ports)
         client.close()
@@ -82,7 +88,7 @@ async def _open_session(client: ClientChannel, ports: SessionPorts) -> Relay | N
         minor = min(startup.minor, wire.PROTOCOL_MINOR_MAX)
         client.write(reply.negotiate_protocol_version(minor, startup.options))
     server_name = client.tls.server_name if client.tls is not None else ""
-    request = _read_request(startup, server_name)
+    request = (_cached_request if is_short else _request)(body, server_name)
     candidate = _find(request, ports)
     proof = await _prove(request, candidate, client, ports)
     grant = ports.admit_login(candidate, client)
@@ -122,6 +128,17 @@ def _read_request(startup: wire.Startup, server_name: str) -> _Request:
     if words:
         settings["options"] = " ".join(_escape_option(word) for word in words)
     return _Request(user, hints, database, settings)
+
+
+def _request(body: bytes, server_name: str) -> _Request:
+    startup = wire.parse_startup(body)
+    assert isinstance(startup, wire.Startup)
+    return _read_request(startup, server_name)
+
+
+# Clients that connect again and again say the same each time.
+_cached_startup = lru_cache(maxsize=STARTUPS_CACHED)(wire.parse_startup)
+_cached_request = lru_cache(maxsize=STARTUPS_CACHED)(_request)
 
 
 def _readings(user: str) -> list[tuple[str, str]]:
