@@ -25,8 +25,10 @@ MODULES = (
     "dataplane.server.splice",
     "engines.relational.parse",
     "engines.relational.relay.duplex",
+    "engines.relational.relay.kinds",
     "engines.relational.relay.names",
     "engines.relational.relay.segment",
+    "engines.relational.wire",
 )
 
 

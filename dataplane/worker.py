@@ -20,6 +20,8 @@ from collections.abc import Sequence
 
 import uvloop
 
+from dataplane.backend import instance_server
+from dataplane.backend.warm_sessions import WarmSessions
 from dataplane.config import EXIT_CONFIG, Config, ConfigError, config_from, enabled_engines
 from dataplane.limits.admission import InstanceState
 from dataplane.limits.connections import ConnectionCounts
@@ -35,6 +37,7 @@ from dataplane.routing.follower import Follower
 from dataplane.routing.table import RecordTable
 from dataplane.server.admin import AdminApp
 from dataplane.server.bind import PortTakenError, bind_shared
+from dataplane.server.channel import StreamChannel
 from dataplane.server.drain import drain
 from dataplane.server.forward import TokenBook
 from dataplane.server.http import HttpServer
@@ -69,6 +72,7 @@ class Worker:
     def __init__(self, config: Config, engines: Sequence[EngineSpec], number: int) -> None:
         self._config = config
         self._engines = engines
+        self._placements = {spec.name: spec.placement for spec in engines}
         self._log = logs.get_logger("worker", number=number)
         self._clock = SystemClock()
         self._table = RecordTable()
@@ -87,6 +91,13 @@ class Worker:
         self._follower = Follower(config, self._table, writes_snapshot=number == 0)
         self._common = CommonWindow(config.redis_url, self._clock.monotonic)
         self._states: dict[str, InstanceState] = {}
+        counts = ConnectionCounts(self._meter)
+        self._warm = WarmSessions(
+            self._dial,
+            counts,
+            record_of=self._table.get,
+            slot_of=lambda record: self._state_of(record).slot,
+        )
         self.services = Services(
             config=config,
             number=number,
@@ -100,14 +111,16 @@ class Worker:
                 jwt_secret=config.jwt_secret,
             ),
             state_of=self._state_of,
-            counts=ConnectionCounts(self._meter),
+            counts=counts,
             sessions=Sessions(self._clock),
             tokens=TokenBook(config.run_dir, number, config.master_key),
             audit=audit,
             key_seen=key_seen,
+            warm=self._warm,
         )
         self._table.subscribe(self._follow_states)
         self._table.subscribe(self.services.sessions.follow)
+        self._table.subscribe(self._warm.follow)
         self._listeners: list[Listener] = []
         self._stopping = asyncio.Event()
 
@@ -147,6 +160,7 @@ class Worker:
             await self._open(sockets)
             await self._stopping.wait()
             await drain(self.services, self._listeners)
+            self._warm.shut()
             for task in following:
                 task.cancel()
             self._outbox.stop()
@@ -186,6 +200,13 @@ class Worker:
             self._log.info("certificate_reloaded")
         except (OSError, ValueError) as error:
             self._log.error("certificate_not_reloaded", error=str(error))
+
+    async def _dial(self, record: InstanceRecord, within_s: float) -> StreamChannel:
+        """Open a connection to the instance's server."""
+        placement = self._placements[record.engine]
+        return await instance_server.connect(
+            self._config.run_dir, placement, record, within_s=within_s
+        )
 
     def _state_of(self, record: InstanceRecord) -> InstanceState:
         state = self._states.get(record.instance_id)

@@ -2,7 +2,8 @@
 nothing, and locked, so that others see when its worker is gone.
 
     header   64 bytes   magic, uid, spooled sequence, slots used, microseconds of the last spooling
-    slot    192 bytes   instance UUID, engine, counters, open connections, watermarks
+    slot    192 bytes   instance UUID, engine, counters, open connections, watermarks,
+                        kept server sessions
 
 All numbers are signed 64-bit words in the machine's own order, each written whole. Counters only
 grow (a refund aside) and are never reset: what was spooled already is told by the watermarks beside
@@ -42,6 +43,7 @@ BYTES_IN_WORD: Final = COUNTER_WORD + COUNTERS.index("bytes_in")
 BYTES_OUT_WORD: Final = COUNTER_WORD + COUNTERS.index("bytes_out")
 CONNECTIONS_WORD: Final = COUNTER_WORD + len(COUNTERS)
 _WATERMARK_WORD: Final = CONNECTIONS_WORD + 1
+KEPT_WORD: Final = _WATERMARK_WORD + len(COUNTERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,14 @@ queue is bounded, and what does not fit is counted and reported by the next line
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -31,6 +34,9 @@ _LEVELS = {
 }
 
 Log = FilteringBoundLogger
+# Where `ConnectionLog.event` writes finished lines; None: it goes the long way, or says nothing.
+_write_line: Callable[[str], None] | None = None
+_encode = json.JSONEncoder().encode
 
 
 class LineWriter:
@@ -82,8 +88,55 @@ class LineWriter:
                 data = data[os.write(self._descriptor, data) :]
 
 
+class ConnectionLog:
+    """The log of one connection. `bind` adds to what all its later lines carry.
+
+    `event` writes what every connection says, for a third of what a line of structlog costs.
+    """
+
+    __slots__ = ("_logger", "_values")
+
+    def __init__(self, **values: object) -> None:
+        self._values = values
+        self._logger: Log | None = None
+
+    def bind(self, **values: object) -> None:
+        """Have later lines carry `values` too."""
+        self._values.update(values)
+        self._logger = None
+
+    def event(self, name: str) -> None:
+        """Write a line at level info, of texts and numbers only."""
+        if _write_line is None:
+            self.info(name)
+            return
+        now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+        last = {"event": name, "level": "info", "timestamp": now}
+        _write_line(_encode(self._values | last))
+
+    def info(self, event: str, **values: object) -> None:
+        """Write a line at level info."""
+        self._bound().info(event, **values)
+
+    def error(self, event: str, **values: object) -> None:
+        """Write a line at level error."""
+        self._bound().error(event, **values)
+
+    def exception(self, event: str, **values: object) -> None:
+        """Write a line at level error, with the exception that is being handled."""
+        self._bound().exception(event, **values)
+
+    def _bound(self) -> Log:
+        if self._logger is None:
+            self._logger = structlog.get_logger(**self._values)
+        return self._logger
+
+
 def configure(level: str, writer: LineWriter | None = None) -> None:
     """Set up structlog for this process: through `writer`, else straight to stderr."""
+    global _write_line
+    number = _LEVELS.get(level, logging.INFO)
+    _write_line = writer.msg if writer is not None and number <= logging.INFO else None
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -91,7 +144,7 @@ def configure(level: str, writer: LineWriter | None = None) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(level, logging.INFO)),
+        wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=(lambda *_: writer) if writer else structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )

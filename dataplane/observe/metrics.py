@@ -45,6 +45,11 @@ SIGN_IN_SECONDS = Histogram(
     ["engine"],
     buckets=_SIGN_IN_BUCKETS,
 )
+SERVER_SESSIONS = Counter(
+    "weftkit_server_sessions_total",
+    "Sessions with instances' servers that clients got, opened or reused.",
+    ["engine", "outcome"],
+)
 SESSIONS_ENDED = Counter(
     "weftkit_sessions_ended_total", "Sessions that we ended, by reason.", ["engine", "outcome"]
 )

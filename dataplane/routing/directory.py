@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from functools import lru_cache
 
 from dataplane.routing.table import RecordTable
 from engines.kit import auth
@@ -23,6 +24,8 @@ from engines.kit.errors import RequestError
 from engines.kit.ports import Candidate, Clock, Hints
 from engines.kit.records import Credential, InstanceRecord, Role
 
+MOCKS_CACHED = 4096
+CACHED_NAME_CHARACTERS_MAX = 128
 _MOCK_PURPOSE = b"weftkit dataplane mock credentials"
 # Each role includes the ones before it.
 _ROLE_ORDER = {Role.READ: 0, Role.WRITE: 1, Role.ADMIN: 2}
@@ -45,12 +48,14 @@ class RecordDirectory:
         self._peppers = peppers
         self._mock_key = hmac.digest(master_key, _MOCK_PURPOSE, "sha256")
         self._newest_pepper = max(peppers)
+        # A name's second sign-in is cheaper than its first, known or not.
+        self._mock_cached = lru_cache(maxsize=MOCKS_CACHED)(self._make_mock)
         self._jwt_secret = jwt_secret.encode()
 
     def find(self, engine: str, hints: Hints) -> Candidate:
         """Return the candidate; all present hints must agree, else it is a mock."""
         # Made also when it is not needed: the same work for known and unknown names.
-        mock = auth.mock_credential(hints.username, self._mock_key, self._newest_pepper)
+        mock = self._mock(hints.username)
         record = self._instance(engine, hints)
         credential = self._credential(record, hints.username)
         if record is None or credential is None:
@@ -75,6 +80,13 @@ class RecordDirectory:
             candidate.credential, password, self._peppers, self._clock.now()
         )
         return secret is not None and method == "password" and not candidate.is_mock
+
+    def _mock(self, username: str) -> Credential:
+        is_short = len(username) <= CACHED_NAME_CHARACTERS_MAX
+        return (self._mock_cached if is_short else self._make_mock)(username)
+
+    def _make_mock(self, username: str) -> Credential:
+        return auth.mock_credential(username, self._mock_key, self._newest_pepper)
 
     def _instance(self, engine: str, hints: Hints) -> InstanceRecord | None:
         """Return the one instance that every present hint names."""

@@ -30,8 +30,8 @@ class StreamChannel(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._wanted = 1
         self._waiter: asyncio.Future[None] | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._is_full = False
+        self._room: asyncio.Future[None] | None = None
         self._is_paused = False
         self._is_ended = False
 
@@ -72,16 +72,18 @@ class StreamChannel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end of both ways."""
         self._is_ended = True
-        self._writable.set()
+        self.resume_writing()
         self._wake()
 
     def pause_writing(self) -> None:
         """Let `drain` wait."""
-        self._writable.clear()
+        self._is_full = True
 
     def resume_writing(self) -> None:
         """Let `drain` go on."""
-        self._writable.set()
+        self._is_full = False
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     # What an engine calls.
 
@@ -111,7 +113,13 @@ class StreamChannel(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the peer takes more."""
         self._flush()
-        await self._writable.wait()
+        if self._is_full:
+            assert self._room is None, "two writers wait on one channel"
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
 
     def close(self) -> None:
         """Flush what is queued, then close."""

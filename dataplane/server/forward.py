@@ -49,6 +49,7 @@ class TokenBook:
         self._run_dir = run_dir
         self._number = number
         self._owned: dict[int, tuple[str, bytes]] = {}
+        self._redeemed: set[int] = set()
         self._forwards = asyncio.Semaphore(FORWARDS_MAX)
         self._server: asyncio.Server | None = None
         self._log = get_logger("forward")
@@ -63,9 +64,12 @@ class TokenBook:
                 self._owned[token] = (instance_id, payload)
                 return token
 
-    def withdraw(self, token: int) -> None:
-        """End the token's life."""
+    def withdraw(self, token: int) -> bool:
+        """End the token's life; say whether it was ever redeemed."""
         self._owned.pop(token, None)
+        was_redeemed = token in self._redeemed
+        self._redeemed.discard(token)
+        return was_redeemed
 
     async def redeem(self, token: int) -> tuple[str, bytes] | None:
         """Return (instance id, payload) of a token, wherever it was issued."""
@@ -73,7 +77,7 @@ class TokenBook:
             return None
         number = self.owner(token)
         if number == self._number:
-            return self._owned.get(token)
+            return self._redeem(token)
         if self._forwards.locked():
             return None
         async with self._forwards:
@@ -95,6 +99,12 @@ class TokenBook:
         """Stop listening."""
         if self._server is not None:
             self._server.close()
+
+    def _redeem(self, token: int) -> tuple[str, bytes] | None:
+        owned = self._owned.get(token)
+        if owned is not None:
+            self._redeemed.add(token)
+        return owned
 
     def _mask(self, start: int) -> int:
         return hmac.digest(self._key, start.to_bytes(_TOKEN_BYTES, "big"), "sha256")[0]
@@ -124,6 +134,6 @@ class TokenBook:
         with contextlib.closing(writer), contextlib.suppress(OSError, EOFError, TimeoutError):
             async with asyncio.timeout(FORWARD_SECONDS_MAX):
                 token = int.from_bytes(await reader.readexactly(_TOKEN_BYTES), "big")
-            owned = self._owned.get(token)
+            owned = self._redeem(token)
             if owned is not None:
                 writer.write(UUID(owned[0]).bytes + owned[1])

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import secrets
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from types import TracebackType
 
 from dataplane.observe import metrics
-from dataplane.observe.log import get_logger
+from dataplane.observe.log import ConnectionLog, get_logger
 from dataplane.server.channel import ClientStream
 from dataplane.server.ports import ConnectionPorts, Services
 from dataplane.server.tls import TlsContext, selected_alpn
@@ -32,11 +34,48 @@ ACCEPTS_PER_TURN = 64
 ACCEPT_PAUSE_S = 0.1
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
+CONNECTION_ID_BYTES = 8
+
 Address = IPv4Address | IPv6Address
 
 
 class PreambleError(Exception):
     """The first bytes are none that could become a session."""
+
+
+class Deadline:
+    """Ends the wait of the task inside its block with TimeoutError once `seconds` are over.
+
+    Does what asyncio.timeout does, for one block after the other, at a tenth of the cost.
+    """
+
+    __slots__ = ("_has_passed", "_task", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._task = asyncio.current_task()
+        self._has_passed = False
+        self._timer = loop.call_later(seconds, self._pass)
+
+    def __enter__(self) -> None:
+        """The time runs already."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        if self._has_passed and isinstance(error, asyncio.CancelledError):
+            assert self._task is not None
+            # Nobody else has cancelled it: who does wants it to end.
+            if self._task.uncancel() == 0:
+                raise TimeoutError from error
+
+    def _pass(self) -> None:
+        self._has_passed = True
+        assert self._task is not None
+        self._task.cancel()
 
 
 class Listener:
@@ -59,6 +98,9 @@ class Listener:
         self._log = get_logger("listener", engine=spec.name)
         self._tasks: set[asyncio.Task[None]] = set()
         self._by_address: Counter[Address] = Counter()
+        self._accepted = metrics.ACCEPTED.labels(spec.name, "accepted")
+        self._handshakes = metrics.HANDSHAKES.labels(spec.name)
+        self._sign_in_seconds = metrics.SIGN_IN_SECONDS.labels(spec.name)
 
     def start(self) -> None:
         """Take connections from now on."""
@@ -107,30 +149,35 @@ class Listener:
             connection.close()
             metrics.ACCEPTED.labels(self._spec.name, "over_bound").inc()
             return
-        metrics.ACCEPTED.labels(self._spec.name, "accepted").inc()
+        self._accepted.inc()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._by_address[address] += 1
         task = self._loop.create_task(self._serve(connection, address))
         self._tasks.add(task)
-        metrics.HANDSHAKES.labels(self._spec.name).inc()
+        self._handshakes.inc()
         task.add_done_callback(lambda task: self._served(task, address))
 
     def _served(self, task: asyncio.Task[None], address: Address) -> None:
         self._tasks.discard(task)
-        metrics.HANDSHAKES.labels(self._spec.name).dec()
+        self._handshakes.dec()
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
 
     async def _serve(self, connection: socket.socket, address: Address) -> None:
         """Bring one connection from its first byte to its relay, or to its end."""
-        connection_id = secrets.token_hex(8)
-        log = self._log.bind(connection_id=connection_id, address=str(address))
+        connection_id = os.urandom(CONNECTION_ID_BYTES).hex()
+        log = ConnectionLog(
+            component="listener",
+            engine=self._spec.name,
+            connection_id=connection_id,
+            address=str(address),
+        )
         bounds = self._services.config.bounds
         started = self._loop.time()
         try:
-            async with asyncio.timeout(bounds.handshake_timeout_s):
+            with Deadline(self._loop, bounds.handshake_timeout_s):
                 client = await self._establish(connection, ClientStream(address, connection_id))
         except (PreambleError, TimeoutError, OSError) as error:
             connection.close()
@@ -140,17 +187,18 @@ class Listener:
         ports = ConnectionPorts(self._services, self._spec, client, log)
         is_spliced = False
         try:
-            async with asyncio.timeout(bounds.sign_in_timeout_s - bounds.handshake_timeout_s):
+            with Deadline(self._loop, bounds.sign_in_timeout_s - bounds.handshake_timeout_s):
                 is_spliced = await self._sign_in(client, ports)
         except (TimeoutError, EOFError, OSError) as error:
-            ports.log.info("sign_in_broken_off", reason=type(error).__name__, error=str(error))
-        except Exception as error:  # one connection's fault must stay its own
-            is_ours = not isinstance(error, RequestError)
-            ports.log.log(40 if is_ours else 20, "sign_in_aborted", exc_info=error)
+            log.info("sign_in_broken_off", reason=type(error).__name__, error=str(error))
+        except RequestError as error:
+            log.info("sign_in_aborted", exc_info=error)
+        except Exception:  # one connection's fault must stay its own
+            log.exception("sign_in_aborted")
         finally:
             if not is_spliced:
                 ports.abandon()
-        metrics.SIGN_IN_SECONDS.labels(self._spec.name).observe(self._loop.time() - started)
+        self._sign_in_seconds.observe(self._loop.time() - started)
 
     async def _sign_in(self, client: ClientStream, ports: ConnectionPorts) -> bool:
         assert self._spec.open_session is not None
@@ -239,6 +287,7 @@ def _resolve(future: asyncio.Future[None]) -> Callable[[], None]:
     return resolve
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> Address:
     address = ip_address(text.split("%", 1)[0])
     # A dual-stack socket shows IPv4 clients like this; allowlists speak of IPv4.

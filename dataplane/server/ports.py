@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dataplane.backend import instance_server
+from dataplane.backend.warm_sessions import WarmServer, WarmSessions
 from dataplane.config import Config
 from dataplane.limits.admission import ConnectionGate, InstanceState
 from dataplane.limits.connections import ConnectionCounts
 from dataplane.observe import metrics
 from dataplane.observe.audit import AuditTrail
 from dataplane.observe.key_seen import KeySeen
-from dataplane.observe.log import Log
+from dataplane.observe.log import ConnectionLog
 from dataplane.routing.directory import RecordDirectory
 from dataplane.routing.table import RecordTable
 from dataplane.server.channel import ClientStream, StreamChannel
@@ -23,7 +24,7 @@ from dataplane.server.splice import Splice
 from engines.kit import auth
 from engines.kit.contract import EngineSpec
 from engines.kit.errors import LocalError, Reason, RequestError
-from engines.kit.ports import Candidate, ClientChannel, Clock, Grant, Relay
+from engines.kit.ports import AnySession, Candidate, ClientChannel, Clock, Grant, Relay
 from engines.kit.records import InstanceRecord
 
 # Connections to servers that one sign-in may open; a cancel request opens one.
@@ -48,6 +49,7 @@ class Services:
     tokens: TokenBook
     audit: AuditTrail
     key_seen: KeySeen
+    warm: WarmSessions
     is_draining: bool = False
 
 
@@ -58,11 +60,13 @@ class ConnectionPorts:
     services: Services
     spec: EngineSpec
     client: ClientStream
-    log: Log
+    log: ConnectionLog
     _session: Session | None = None
     _state: InstanceState | None = None
     _servers: list[StreamChannel] = field(default_factory=list)
+    _warm: WarmServer | None = None
     _tokens: list[int] = field(default_factory=list)
+    _was_cancelled: bool = False
 
     @property
     def directory(self) -> RecordDirectory:
@@ -108,8 +112,8 @@ class ConnectionPorts:
         metrics.SIGN_INS.labels(self.spec.name, "admitted").inc()
         if record.audit_data_events:
             self._audit(record, candidate, "success", 200)
-        self.log = self.log.bind(instance=record.handle, user=credential.username)
-        self.log.info("signed_in")
+        self.log.bind(instance=record.handle, user=credential.username)
+        self.log.event("signed_in")
         return Grant(Candidate(record, credential, is_mock=False), ConnectionGate(state))
 
     def login_failed(self, candidate: Candidate, client: ClientChannel, reason: str) -> None:
@@ -129,6 +133,16 @@ class ConnectionPorts:
         )
         self._servers.append(channel)
         return channel
+
+    async def open_server(self, record: InstanceRecord, wanted: AnySession) -> AnySession:
+        """Return an open session with the instance's server; see `ports.SessionPorts`."""
+        if self._warm is not None:
+            raise LocalError("a sign-in opens one session")
+        bounds = self.services.config.bounds
+        self._warm, session = await self.services.warm.take(
+            record, wanted, within_s=bounds.backend_connect_s
+        )
+        return session
 
     def service_secret(self, instance_id: str) -> str:
         """Return the secret that our own users of the instance's server sign in with."""
@@ -153,10 +167,10 @@ class ConnectionPorts:
     # What the listener calls.
 
     def start(self, relay: Relay) -> None:
-        """Splice the connection with the server that the sign-in connected to last."""
-        if self._session is None or self._state is None or not self._servers:
+        """Splice the connection with the session that was opened, or the last server connected."""
+        server = self._warm or (self._servers.pop() if self._servers else None)
+        if self._session is None or self._state is None or server is None:
             raise LocalError("a relay needs a grant and a server")
-        server = self._servers.pop()
         session = self._session
         splice = Splice(
             relay,
@@ -165,6 +179,7 @@ class ConnectionPorts:
             linger_s=self.services.config.bounds.linger_s,
             on_end=session.ended,
             on_closed=lambda: self.services.sessions.closing.discard(session),
+            on_server_free=self._server_free if self._warm is not None else None,
             log=self.log,
         )
         session.splice = splice
@@ -175,6 +190,8 @@ class ConnectionPorts:
     def abandon(self) -> None:
         """Close everything of a connection that comes to no relay."""
         self._close_servers()
+        if self._warm is not None:
+            self.services.warm.close(self._warm)
         self.client.close()
         loop = asyncio.get_running_loop()
         # A peer that does not take the last bytes must not keep the socket.
@@ -187,6 +204,15 @@ class ConnectionPorts:
             channel.close()
         self._servers.clear()
 
+    def _server_free(self) -> None:
+        """Keep the server's session, which the client left as `Relay.is_clean` says."""
+        assert self._warm is not None
+        if self._was_cancelled:
+            # The cancel request may still be on its way, and must not meet the next client.
+            self.services.warm.close(self._warm)
+        else:
+            self.services.warm.give_back(self._warm)
+
     def _session_ended(self) -> None:
         assert self._session is not None
         assert self._state is not None
@@ -195,8 +221,8 @@ class ConnectionPorts:
         services.sessions.remove(self._session)
         services.key_seen.note(self._session.credential.key_id, services.clock.now())
         for token in self._tokens:
-            services.tokens.withdraw(token)
-        self.log.info("session_ended")
+            self._was_cancelled |= services.tokens.withdraw(token)
+        self.log.event("session_ended")
 
     def _refuse(self, record: InstanceRecord, candidate: Candidate, error: RequestError) -> None:
         metrics.SIGN_INS.labels(self.spec.name, error.reason.value).inc()

@@ -69,6 +69,7 @@ class Sessions:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._by_instance: dict[str, set[Session]] = {}
+        self._count = 0
         # Ended ones whose last bytes are still on their way.
         self.closing: set[Session] = set()
 
@@ -76,7 +77,7 @@ class Sessions:
         return iter([session for group in self._by_instance.values() for session in group])
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_instance.values()))
+        return self._count
 
     def count_bytes(self) -> None:
         """Have all sessions write down the bytes that have passed."""
@@ -87,6 +88,7 @@ class Sessions:
     def add(self, session: Session) -> None:
         """Take an admitted session."""
         self._by_instance.setdefault(session.record.instance_id, set()).add(session)
+        self._count += 1
         self._watch_expiry(session)
         metrics.CONNECTIONS.labels(session.record.engine).inc()
 
@@ -95,6 +97,7 @@ class Sessions:
         group = self._by_instance.get(session.record.instance_id, set())
         if session in group:
             group.remove(session)
+            self._count -= 1
             metrics.CONNECTIONS.labels(session.record.engine).dec()
             if not group:
                 del self._by_instance[session.record.instance_id]

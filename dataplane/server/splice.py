@@ -16,11 +16,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from dataplane.observe.counters import BYTES_IN_WORD, BYTES_OUT_WORD, Slot
-from dataplane.observe.log import Log
-from dataplane.server.channel import ClientStream, StreamChannel, keeps_way_back
+from dataplane.observe.log import ConnectionLog
+from dataplane.server.channel import ClientStream, keeps_way_back
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import Gate, Relay
 
@@ -37,6 +37,24 @@ _ANSWERS_ARE_FULL: Final = 2
 _UNITS_ARE_AWAITED: Final = 4
 
 
+class ServerEnd(Protocol):
+    """The connection with the instance's server, as the sign-in leaves it."""
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The transport below."""
+        ...
+
+    @property
+    def is_ended(self) -> bool:
+        """True once the server will send no more."""
+        ...
+
+    def detach(self, successor: asyncio.Protocol) -> bytes:
+        """Hand the transport to `successor`; return what was read and not consumed."""
+        ...
+
+
 class Splice:
     """Joins two transports through a relay until one of them, or somebody outside, ends it."""
 
@@ -49,13 +67,16 @@ class Splice:
         linger_s: float,
         on_end: Callable[[], None],
         on_closed: Callable[[], None],
-        log: Log,
+        on_server_free: Callable[[], None] | None = None,
+        log: ConnectionLog,
     ) -> None:
         self.relay = relay
         self._gate = gate
         self._linger_s = linger_s
         self._on_end = on_end
         self._on_closed = on_closed
+        # Takes the server's transport where its session outlives the client; None: it does not.
+        self._on_server_free = on_server_free
         self._log = log
         # Looked up once: they are called for each message.
         self.from_client = relay.from_client
@@ -76,10 +97,12 @@ class Splice:
         self._lingering: asyncio.TimerHandle | None = None
         self._is_over = False
         self._sides_lost = 0
+        # The server's transport is somebody else's again.
+        self._has_let_go = False
         # Set by `end_when_idle`: the farewell of a session that may finish its request first.
         self._farewell: RequestError | None = None
 
-    def start(self, client: ClientStream, server: StreamChannel) -> None:
+    def start(self, client: ClientStream, server: ServerEnd) -> None:
         """Take both transports, with what was read ahead during the sign-in."""
         self.client, self.server = client.transport, server.transport
         self.to_client, self.to_server = self.client.write, self.server.write
@@ -176,11 +199,31 @@ class Splice:
 
     def client_ended(self) -> None:
         """Pass the client's EOF on, behind everything that it sent."""
+        if self.client_left():
+            return
         self._client_ended = True
         if self._fetching is None and not self._is_over and not self.server.is_closing():
             if self.server.can_write_eof():
                 self.server.write_eof()
             self._linger()
+
+    def client_left(self) -> bool:
+        """Let go of the server, if the client went between two requests; say whether it was so."""
+        if self._on_server_free is None or self._is_over or self._fetching is not None:
+            return False
+        if not self.relay.is_clean and not self.relay.has_left:
+            return False
+        self._is_over = self.is_held = self._has_let_go = True
+        self.count_bytes()
+        with self._faults_logged():
+            self.relay.closed()
+        self.client.close()
+        self._sides_lost += 1
+        if self.client.get_write_buffer_size():
+            self._linger()
+        self._on_end()
+        self._on_server_free()
+        return True
 
     def failed(self, error: Exception) -> None:
         """The relay could not go on: the client broke the protocol, or we have a fault."""
@@ -267,7 +310,8 @@ class Splice:
             self._lingering = loop.call_later(self._linger_s, self._abort)
 
     def _abort(self) -> None:
-        self.server.abort()
+        if not self._has_let_go:
+            self.server.abort()
         self.client.abort()
         # A transport that was closed before we took it tells nobody.
         self._on_closed()
@@ -302,6 +346,8 @@ class _ClientSide:
         self.flush()
         if splice.relay.waiting is not None:
             splice.fetch_units()
+        elif splice.relay.has_left:
+            splice.client_left()
 
     def flush(self) -> None:
         """Write what `from_client` left in the relay's lists."""
@@ -322,6 +368,7 @@ class _ClientSide:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the transport is gone."""
+        self._splice.client_left()
         self._splice.side_lost()
 
     def pause_writing(self) -> None:

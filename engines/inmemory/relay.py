@@ -80,6 +80,8 @@ class Relay:
         self.to_client: list[bytes] = []
         self.waiting: tuple[RequestClass, int] | None = None
         self.is_idle = True
+        # Nothing of Redis leads back to a new connection in all respects.
+        self.has_left = self.is_clean = False
         self._gate = gate
         self._sign_in = sign_in
         self._prove_again = prove_again

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from engines.kit.errors import RequestError
 from engines.kit.records import Credential, InstanceRecord
@@ -233,6 +233,15 @@ class Relay(Protocol):
     waiting: tuple[RequestClass, int] | None
     # True when no request is under way: a draining or revoking server may close here unseen.
     is_idle: bool
+    # True once the client has taken its leave in the protocol's own words, and these were kept from
+    # the server because `is_clean` held: the connection ends here.
+    has_left: bool
+
+    @property
+    def is_clean(self) -> bool:
+        """True while the server's session could be reset for another client: between two
+        transactions, nothing sent that has no answer, no message cut in half either way."""
+        ...
 
     def goodbye(self, error: RequestError) -> bytes:
         """Return the protocol's farewell for a session that is ended from outside."""
@@ -241,6 +250,50 @@ class Relay(Protocol):
     def closed(self) -> None:
         """The connection ended: refund what was admitted and never performed."""
         ...
+
+
+class TryAgainError(Exception):
+    """The server cannot take a session at this moment: it starts, stops, or is full."""
+
+    def __init__(self, error: RequestError) -> None:
+        super().__init__(error.message)
+        # What the client is told if it stays so.
+        self.error = error
+
+
+class ServerSession(Protocol):
+    """One session with an instance's own server, apart from its socket: pure.
+
+    `start`, `check` and `reset` return the bytes to send; `answer` takes what the server says then.
+    One at a time: the next may be called once the last has been answered.
+    """
+
+    @property
+    def key(self) -> bytes:
+        """What the server is told at the start: equal keys are interchangeable after a reset."""
+        ...
+
+    def start(self) -> bytes:
+        """Open the session on a new connection."""
+        ...
+
+    def check(self) -> bytes:
+        """Ask whether a session that was reset is still as a new one would be."""
+        ...
+
+    def reset(self) -> bytes:
+        """Make the session as good as new; only where the relay says `is_clean`."""
+        ...
+
+    def answer(self, data: bytes) -> bool:
+        """Take bytes of the server; True once what was sent has been answered in full.
+
+        Raises RequestError or TryAgainError: the session is of no use.
+        """
+        ...
+
+
+AnySession = TypeVar("AnySession", bound=ServerSession)
 
 
 class SessionPorts(Protocol):
@@ -271,6 +324,14 @@ class SessionPorts(Protocol):
         """Open a connection to the instance's own server, waking it if it sleeps.
 
         Raises RequestError(BACKEND) if it cannot be reached in time.
+        """
+        ...
+
+    async def open_server(self, record: InstanceRecord, wanted: AnySession) -> AnySession:
+        """Return an open session with the instance's own server: `wanted`, started over a new
+        connection, or one with an equal key that another client has left.
+
+        Raises RequestError: BACKEND, and whatever the server refuses the session with.
         """
         ...
 

@@ -15,15 +15,17 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engines.kit.auth import ScramError, ScramServer
 from engines.kit.auth.scram import MECHANISM, MECHANISM_PLUS
 from engines.kit.errors import Reason, RequestError
-from engines.kit.ports import Candidate, Channel, ClientChannel, Grant, Hints, SessionPorts
+from engines.kit.ports import Candidate, ClientChannel, Grant, Hints, SessionPorts
 from engines.kit.records import Role
 from engines.relational import reply, wire
 from engines.relational.errors import to_native
-from engines.relational.relay import Relay
+from engines.relational.opening import ServerSession
+from engines.relational.relay import STATUS_IDLE, Relay
 
 ENGINE = "relational"
 DATABASE = "weftkit"
@@ -40,9 +42,8 @@ CHANNEL_BINDING_ERRORS: Mapping[str, str] = {
     "server-does-support-channel-binding": "SCRAM channel binding negotiation error",
     "channel-bindings-dont-match": "SCRAM channel binding check failed",
 }
-# SQLSTATE classes of the server's start that speak of the client's own request, and pass as they
-# are: data exception (of a setting), unknown database, no privilege, too many, starting up.
-PASSING_SQLSTATES = ("22", "3D000", "42", "53", "55", "57")
+CACHED_STARTUP_BYTES_MAX = 1024
+STARTUPS_CACHED = 512
 
 _HANDLE = re.compile(r"[a-z0-9-]{3,40}")
 # `options` names an instance as a setting, as a long option or alone.
@@ -76,7 +77,9 @@ async def open_session(client: ClientChannel, ports: SessionPorts) -> Relay | No
 
 async def _open_session(client: ClientChannel, ports: SessionPorts) -> Relay | None:
     length = wire.startup_length(await client.read_exactly(4))
-    startup = wire.parse_startup(await client.read_exactly(length))
+    body = await client.read_exactly(length)
+    is_short = length <= CACHED_STARTUP_BYTES_MAX
+    startup = (_cached_startup if is_short else wire.parse_startup)(body)
     if isinstance(startup, wire.Cancel):
         await _cancel(startup, client, ports)
         client.close()
@@ -85,12 +88,11 @@ async def _open_session(client: ClientChannel, ports: SessionPorts) -> Relay | N
         minor = min(startup.minor, wire.PROTOCOL_MINOR_MAX)
         client.write(reply.negotiate_protocol_version(minor, startup.options))
     server_name = client.tls.server_name if client.tls is not None else ""
-    request = _read_request(startup, server_name)
+    request = (_cached_request if is_short else _request)(body, server_name)
     candidate = _find(request, ports)
-    greeting = await _prove(request, candidate, client, ports)
+    proof = await _prove(request, candidate, client, ports)
     grant = ports.admit_login(candidate, client)
-    client.write(greeting + reply.AUTHENTICATION_OK)
-    return await _open_server(request, grant, client, ports)
+    return await _open_server(proof, request, grant, client, ports)
 
 
 async def _cancel(cancel: wire.Cancel, client: ClientChannel, ports: SessionPorts) -> None:
@@ -126,6 +128,17 @@ def _read_request(startup: wire.Startup, server_name: str) -> _Request:
     if words:
         settings["options"] = " ".join(_escape_option(word) for word in words)
     return _Request(user, hints, database, settings)
+
+
+def _request(body: bytes, server_name: str) -> _Request:
+    startup = wire.parse_startup(body)
+    assert isinstance(startup, wire.Startup)
+    return _read_request(startup, server_name)
+
+
+# Clients that connect again and again say the same each time.
+_cached_startup = lru_cache(maxsize=STARTUPS_CACHED)(wire.parse_startup)
+_cached_request = lru_cache(maxsize=STARTUPS_CACHED)(_request)
 
 
 def _readings(user: str) -> list[tuple[str, str]]:
@@ -273,67 +286,21 @@ def _server_parameters(request: _Request, grant: Grant) -> dict[str, str]:
 
 
 async def _open_server(
-    request: _Request, grant: Grant, client: ClientChannel, ports: SessionPorts
-) -> Relay | None:
-    """Open the instance server's own session and pass its greeting on."""
-    server = await ports.connect(grant.record)
-    try:
-        server.write(wire.startup_message(_server_parameters(request, grant)))
-        return await _greet(server, grant, client, ports)
-    except EOFError as error:
-        server.close()
-        raise RequestError(Reason.BACKEND, "the instance's server does not answer") from error
-    except RequestError:
-        server.close()
-        raise
-
-
-async def _greet(
-    server: Channel, grant: Grant, client: ClientChannel, ports: SessionPorts
+    proof: bytes, request: _Request, grant: Grant, client: ClientChannel, ports: SessionPorts
 ) -> Relay:
-    rest = b""
-    while True:
-        data = await server.read()
-        if not data:
-            raise EOFError
-        messages, rest = wire.split(rest + data)
-        if len(rest) > wire.GREETING_BYTES_MAX:
-            raise RequestError(Reason.BACKEND, "the instance's server does not answer")
-        for kind, body in messages:
-            match kind:
-                case b"S" | b"N":
-                    client.write(wire.message(kind, body))
-                case b"K":
-                    # The pid stays the server's own: clients meet it in NOTIFY, pg_locks, and
-                    # as the argument of pg_terminate_backend.
-                    pid = int.from_bytes(body[:4], "big")
-                    token = ports.token_issue(grant, body, upper=pid)
-                    client.write(reply.backend_key_data(token))
-                case b"E":
-                    raise _startup_error(body)
-                case b"Z":
-                    client.write(wire.message(kind, body))
-                    if rest:
-                        server.unread(rest)
-                    return Relay(grant.gate, body[0])
-                case b"R" if body == b"\0\0\0\0":
-                    continue
-                case _:
-                    raise RequestError(Reason.BACKEND, "the instance's server does not answer")
-
-
-def _startup_error(body: bytes) -> RequestError:
-    """Let the client see what it caused itself; our own relation to the server is our affair."""
-    fields = wire.fields(body)
-    sqlstate = fields.get("C", "")
-    if sqlstate.startswith(PASSING_SQLSTATES):
-        return RequestError(
-            Reason.BACKEND,
-            fields.get("M", ""),
-            detail=fields.get("D", ""),
-            hint=fields.get("H", ""),
-            sqlstate=sqlstate,
-        )
-    error = RequestError(Reason.INTERNAL, "the instance's server refused the session")
-    error.add_note(fields.get("M", ""))
-    return error
+    """Open the instance server's session, or take one that was left, and pass its greeting on."""
+    signed_in = proof + reply.AUTHENTICATION_OK
+    try:
+        wanted = ServerSession(_server_parameters(request, grant))
+        server = await ports.open_server(grant.record, wanted)
+    except RequestError:
+        client.write(signed_in)
+        raise
+    token = ports.token_issue(grant, server.cancel_key, upper=server.pid)
+    client.write(
+        signed_in
+        + server.greeting()
+        + reply.backend_key_data(token)
+        + reply.ready_for_query(STATUS_IDLE)
+    )
+    return Relay(grant.gate)

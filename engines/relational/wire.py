@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from engines.kit.contract import Preamble
 from engines.kit.errors import Reason, RequestError
@@ -35,6 +36,8 @@ TLS_HANDSHAKE_BYTE = b"\x16"
 # As registered with IANA; PostgreSQL demands it of clients that start TLS at once.
 ALPN = "postgresql"
 HEADER_BYTES = 5
+# What a name takes, with its zero: NAMEDATALEN.
+NAME_SLICE_BYTES: Final = 64
 
 _PAIR = struct.Struct("!II")
 _LENGTH = struct.Struct("!I")
@@ -123,6 +126,17 @@ def text(data: bytes) -> str:
 def data_of(value: str) -> bytes:
     """Encode what `text` decoded, and everything of our own."""
     return value.encode("utf-8", "surrogateescape")
+
+
+def string_at(data: bytes, position: int, end: int) -> bytes | None:
+    """Return the zero-terminated string at `position`; None if it has no end before `end`."""
+    if position < end and data[position] == 0:
+        return b""
+    # Names are short; a slice and a partition are quicker than a search with bounds.
+    name, zero, _ = data[position : min(end, position + NAME_SLICE_BYTES)].partition(b"\0")
+    if not zero:
+        name, zero, _ = data[position:end].partition(b"\0")
+    return name if zero else None
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:

@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from engines.kit import auth
 from engines.kit.records import Role
 from tenants.api.idempotency import idempotency_key, idempotent
 from tenants.api.schema import IDEMPOTENT
@@ -23,7 +24,7 @@ from tenants.operations.apis import OperationOutput
 class SecretOutput(serializers.ModelSerializer[CredentialSecret]):
     class Meta:
         model = CredentialSecret
-        fields = ["issued_at", "expires_at"]
+        fields = ["issued_at", "expires_at", "scram_iterations"]
 
 
 class CredentialOutput(serializers.ModelSerializer[Credential]):
@@ -63,6 +64,13 @@ class CredentialInput(serializers.Serializer[Credential]):
     )
     expires_at = serializers.DateTimeField(allow_null=True, default=None)
     cidrs = serializers.ListField(child=serializers.CharField(max_length=43), default=list)
+    scram_iterations = serializers.IntegerField(
+        min_value=1,
+        max_value=auth.SCRAM_ITERATIONS_MAX,
+        default=auth.SCRAM_ITERATIONS,
+        help_text="PBKDF2 rounds of each sign-in, for the client. Fewer than 4096 suit clients"
+        " that connect for every request; some drivers (pgjdbc, MongoDB's) refuse them.",
+    )
 
 
 class RotateInput(serializers.Serializer[Credential]):

@@ -52,11 +52,14 @@ def credential_create(
     label: str = "",
     expires_at: datetime | None = None,
     cidrs: Sequence[str] = (),
+    scram_iterations: int = auth.SCRAM_ITERATIONS,
 ) -> NewSecret:
     """Make a credential `wk_<key id>` with one secret."""
     instance = _locked(instance)
     if expires_at is not None and expires_at <= timezone.now():
         raise invalid_field("expires_at", "this time is past")
+    if not 1 <= scram_iterations <= auth.SCRAM_ITERATIONS_MAX:
+        raise invalid_field("scram_iterations", f"1 to {auth.SCRAM_ITERATIONS_MAX}")
     if instance.quarantined_at is not None:
         raise ConflictError(f"the instance is {instance.status}", code="instance_status")
     if instance.credentials.filter(revoked_at=None).count() >= CREDENTIALS_MAX:
@@ -73,7 +76,7 @@ def credential_create(
         created_by=actor,
     )
     password = auth.password_of(key_id, auth.new_secret())
-    secret_add(credential=credential, password=password)
+    secret_add(credential=credential, password=password, scram_iterations=scram_iterations)
     record_publish(instance=instance)
     return NewSecret(credential, password)
 
@@ -128,9 +131,19 @@ def credential_revoke(*, credential: Credential) -> None:
         record_publish(instance=instance)
 
 
-def secret_add(*, credential: Credential, password: str) -> CredentialSecret:
-    """Store what is kept of a new secret, in the free slot, with the credential's own salt."""
+def secret_add(
+    *,
+    credential: Credential,
+    password: str,
+    scram_iterations: int = auth.SCRAM_ITERATIONS,
+) -> CredentialSecret:
+    """Store what is kept of a new secret, in the free slot.
+
+    Salt and iterations are those of the credential's other secret, if there is one.
+    """
     present = list(credential.secrets.all())
+    if present:
+        scram_iterations = present[0].scram_iterations
     free = set(range(SECRETS_MAX)) - {secret.slot for secret in present}
     assert free, "the caller makes room first"
     pepper_id = settings.PEPPER_ID
@@ -139,6 +152,7 @@ def secret_add(*, credential: Credential, password: str) -> CredentialSecret:
         pepper_id,
         settings.PEPPERS[pepper_id],
         auth.salt_of(credential_record(credential).secrets),
+        iterations=scram_iterations,
     )
     return CredentialSecret.objects.create(
         credential=credential,

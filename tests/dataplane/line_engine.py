@@ -107,6 +107,7 @@ class LineRelay:
         self._line = b""
         self._unanswered = 0
         self.is_idle = True
+        self.has_left = self.is_clean = False
         self.to_server: list[bytes] = []
         self.to_client: list[bytes] = []
         self.waiting: tuple[RequestClass, int] | None = None

@@ -26,12 +26,14 @@ from engines.kit.auth import (
 from engines.kit.contract import EngineSpec
 from engines.kit.errors import Reason, RequestError, rate_error
 from engines.kit.ports import (
+    AnySession,
     Candidate,
     Grant,
     Hints,
     Relay,
     RequestClass,
     Tls,
+    TryAgainError,
     UsageLine,
     Wait,
 )
@@ -290,6 +292,17 @@ class BorderPorts:
         self.server = StreamChannel(reader, writer, chunk_bytes=self.border.chunk_bytes)
         return self.server
 
+    async def open_server(self, record: InstanceRecord, wanted: AnySession) -> AnySession:
+        server = await self.connect(record)
+        server.write(wanted.start())
+        try:
+            while data := await server.read():
+                if wanted.answer(data):
+                    return wanted
+        except TryAgainError as error:
+            raise error.error from error
+        raise RequestError(Reason.BACKEND, "the instance's server does not answer")
+
     def service_secret(self, instance_id: str) -> str:
         return self.border.service_secret
 
@@ -413,6 +426,8 @@ class Border:
                     sink.write(data)
                     await sink.drain()
                 await flush()
+                if relay.has_left:
+                    return
                 while source is client and relay.waiting is not None:
                     await self.gate.wait(*relay.waiting)
                     relay.from_client(b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import Any
 
@@ -76,6 +77,23 @@ def test_after_a_rotation_both_secrets_open_until_the_grace_is_over(instance: In
     assert not opens(first.credential, first.password)
     assert opens(first.credential, second.password)
     assert CredentialSecret.objects.count() == 1
+
+
+def test_a_rotation_keeps_the_iterations_that_were_asked_for(instance: Instance) -> None:
+    first = made(instance, scram_iterations=1)
+    second = credential_rotate(credential=first.credential, actor="test")
+    verifiers = [secret.scram for secret in record_of(first.credential).secrets]
+    assert [verifier.iterations for verifier in verifiers] == [1, 1]
+    assert opens(first.credential, second.password)
+    salt = base64.b64decode(verifiers[0].salt)
+    assert verifiers[0] == auth.make_scram(second.password, salt, 1)
+
+
+@pytest.mark.parametrize("iterations", [0, -1, 100_001])
+def test_iterations_out_of_range_are_refused(instance: Instance, iterations: int) -> None:
+    with pytest.raises(InvalidError) as refused:
+        made(instance, scram_iterations=iterations)
+    assert "scram_iterations" in refused.value.fields
 
 
 def test_a_third_secret_ends_the_first_at_once(instance: Instance) -> None:

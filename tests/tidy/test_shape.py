@@ -44,7 +44,7 @@ SCHEMA_FILES = {
     "evaluate.py", "reply.py", "errors.py", "storage.py",
 }  # fmt: skip
 BORDER_FILES = {"wire.py", "http.py", "rpc.py"}
-OPTIONAL_FILES = {"functions.py", "generated"}
+OPTIONAL_FILES = {"functions.py", "generated", "opening.py", "pooling.py"}
 
 
 def tracked() -> list[str]:

@@ -7,6 +7,7 @@ same words. Every comparison with something secret takes constant time.
 """
 
 from engines.kit.auth.credentials import SCRAM_ITERATIONS as SCRAM_ITERATIONS
+from engines.kit.auth.credentials import SCRAM_ITERATIONS_MAX as SCRAM_ITERATIONS_MAX
 from engines.kit.auth.credentials import digest as digest
 from engines.kit.auth.credentials import live_secrets as live_secrets
 from engines.kit.auth.credentials import make_scram as make_scram

@@ -19,8 +19,10 @@ from collections.abc import Mapping, Sequence
 
 from engines.kit.records import Credential, Role, Scram, Secret
 
-# What PostgreSQL uses, and the least that RFC 7677 section 4 allows.
+# What PostgreSQL uses, and the least that RFC 7677 section 4 allows. They make guessing passwords
+# dear; a key of 190 random bits cannot be guessed at any price, so it may do with fewer.
 SCRAM_ITERATIONS = 4096
+SCRAM_ITERATIONS_MAX = 100_000
 SALT_BYTES = 16
 
 KEY_ID_CHARACTERS = 12
@@ -105,12 +107,16 @@ def make_secret(
     pepper: bytes,
     salt: bytes,
     expires_at: float | None = None,
+    iterations: int = SCRAM_ITERATIONS,
 ) -> Secret:
-    """Return what is stored of a new secret; `salt` is `salt_of` the credential if it has one."""
+    """Return what is stored of a new secret; `salt` is `salt_of` the credential if it has one.
+
+    A SCRAM server names salt and iterations together: a credential's secrets share both.
+    """
     return Secret(
         pepper_id=pepper_id,
         digest=digest(pepper, password),
-        scram=make_scram(password, salt),
+        scram=make_scram(password, salt, iterations),
         expires_at=expires_at,
     )
 

@@ -18,6 +18,7 @@ import hmac
 import re
 import secrets
 from enum import Enum
+from functools import lru_cache
 
 from engines.kit.auth.credentials import live_secrets
 from engines.kit.errors import LocalError, Reason, RequestError
@@ -142,7 +143,7 @@ class ScramServer:
         if len(proof) != hashlib.sha256().digest_size:
             raise _malformed("malformed SCRAM message", "invalid-encoding")
         secret = self._proven(message, proof)
-        signature = hmac.digest(base64.b64decode(secret.scram.server_key), message, "sha256")
+        signature = hmac.digest(_stored(secret.scram.server_key), message, "sha256")
         return b"v=" + base64.b64encode(signature)
 
     def _proven(self, message: bytes, proof: bytes) -> Secret:
@@ -192,10 +193,15 @@ class ScramServer:
 
 def _is_proof(secret: Secret, message: bytes, proof: bytes) -> bool:
     """RFC 5802 section 3: H(proof XOR HMAC(StoredKey, AuthMessage)) = StoredKey."""
-    stored_key = base64.b64decode(secret.scram.stored_key)
+    stored_key = _stored(secret.scram.stored_key)
     signature = hmac.digest(stored_key, message, "sha256")
-    client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
-    return hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key)
+    client_key = int.from_bytes(proof, "big") ^ int.from_bytes(signature, "big")
+    return hmac.compare_digest(
+        hashlib.sha256(client_key.to_bytes(len(proof), "big")).digest(), stored_key
+    )
+
+
+_stored = lru_cache(maxsize=4096)(base64.b64decode)
 
 
 def _text(message: bytes, bytes_max: int) -> str:

@@ -1,7 +1,7 @@
 """The signed-in session: framing of both directions, admission, metering.
 
-In order of control flow: `duplex` (the `Relay`), `segment` (what one ReadyForQuery answers),
-`names` (what prepared statements and portals mean).
+In order of control flow: `duplex` (the `Relay`), `kinds` (messages by their byte), `segment` (what
+one ReadyForQuery answers), `names` (what prepared statements and portals mean).
 """
 
 from engines.relational.relay.duplex import STATUS_IDLE as STATUS_IDLE

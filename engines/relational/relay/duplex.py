@@ -24,19 +24,16 @@ from engines.kit.ports import Gate, RequestClass, Wait
 from engines.relational import parse, reply, wire
 from engines.relational.errors import to_native
 from engines.relational.parse import Statement
+from engines.relational.relay import kinds
 from engines.relational.relay.names import FREE_OF_CHARGE, Names
 from engines.relational.relay.segment import Segment
 
 STATUS_IDLE: Final = ord("I")
 STATUS_FAILED: Final = ord("E")
 
-# MaxAllocSize and PQ_SMALL_MESSAGE_LIMIT of PostgreSQL: what it reads of one message.
-LARGE_BYTES_MAX: Final = 0x3FFFFFFE
-SMALL_BYTES_MAX: Final = 10_000
 # So much of a message must be here before it is looked at; the rest streams through.
 HEAD_BYTES: Final = parse.HEAD_BYTES
 ERROR_BYTES_MAX: Final = 64 * 1024
-NAME_SLICE_BYTES: Final = parse.NAME_BYTES_MAX + 1
 # So many answered messages of a segment without an end are kept, at most.
 TRIMMED_MESSAGES: Final = 4096
 
@@ -44,44 +41,11 @@ TRIMMED_MESSAGES: Final = 4096
 _GARBAGE: Final = b"\0\0\0\0\4"
 _NO_UNITS: Final[tuple[RequestClass, ...]] = ()
 
-# The kinds of a client's messages, and how long each may be; 0 for what is none.
-_BIND: Final = ord("B")
-_CLOSE: Final = ord("C")
-_DESCRIBE: Final = ord("D")
-_EXECUTE: Final = ord("E")
-_FUNCTION_CALL: Final = ord("F")
-_PARSE: Final = ord("P")
-_QUERY: Final = ord("Q")
-_SYNC: Final = ord("S")
-_TERMINATE: Final = ord("X")
-_COPY_DONE: Final = ord("c")
-_COPY_FAIL: Final = ord("f")
-_LENGTH_MAX: Final = [0] * 256
-for _kind in b"BFPQd":
-    _LENGTH_MAX[_kind] = LARGE_BYTES_MAX
-for _kind in b"CDEHSXcf":
-    _LENGTH_MAX[_kind] = SMALL_BYTES_MAX
-# Flush, Terminate and CopyData change nothing of what is kept here.
-_IS_LOOKED_AT: Final = [kind in b"BCDEFPQScf" for kind in range(256)]
-
 # How messages of the client are taken: as they are; dropped up to Sync, after a refusal of ours;
 # or not read by the server before a Sync, after an error of its own.
 _TAKING: Final = 0
 _REFUSING: Final = 1
 _IGNORING: Final = 2
-
-_READY: Final = ord("Z")
-_ERROR: Final = ord("E")
-# What a message of the server adds to the progress of a segment: one of these ends the answer to
-# each extended message (low half), some of them also end a statement (high half).
-_ACKNOWLEDGED: Final = 1
-_DONE: Final = 1 << 32 | _ACKNOWLEDGED
-_ACKNOWLEDGED_MASK: Final = (1 << 32) - 1
-_WATCHED: Final = -1  # ReadyForQuery, ErrorResponse, CopyInResponse, CopyBothResponse
-_PROGRESS: Final = [0] * 256
-for _kinds, _step in ((b"123Tn", _ACKNOWLEDGED), (b"CIsV", _DONE), (b"ZEGW", _WATCHED)):
-    for _kind in _kinds:
-        _PROGRESS[_kind] = _step
 
 # What a handler may say: None to forward, bytes to send instead, or to come back later.
 _Verdict = bytes | Wait | None
@@ -95,6 +59,7 @@ class Relay:
         self.to_client: list[bytes] = []
         self.waiting: tuple[RequestClass, int] | None = None
         self.is_idle = status == STATUS_IDLE
+        self.has_left = False
         self._gate = gate
         self._admit_units = gate.admit
         self._status = status
@@ -153,13 +118,13 @@ class Relay:
         while size - position >= 5:
             kind = data[position]
             length: int = read_i32_be(data, position + 1)
-            if length < 4 or length > _LENGTH_MAX[kind]:
+            if length < 4 or length > kinds.LENGTH_MAX[kind]:
                 # The server ends the connection over this header.
                 self._is_broken = True
                 self.to_server.append(data[start : position + 5])
                 return False
             end = position + 1 + length
-            if _IS_LOOKED_AT[kind] or self._mode == _REFUSING:
+            if kinds.IS_LOOKED_AT[kind] or self._mode == _REFUSING:
                 if end > size and size - position < HEAD_BYTES:
                     break
                 verdict = self._handle(kind, data, position, min(end, size))
@@ -190,33 +155,35 @@ class Relay:
         """Look at one message. A chain, because compiled it is faster than any table."""
         if self._mode != _TAKING:
             return self._handle_after_error(kind, data, position, end)
-        if kind == _QUERY:
+        if kind == kinds.QUERY:
             return self._on_query(data, position, end)
-        if kind == _BIND:
+        if kind == kinds.BIND:
             return self._on_bind(data, position, end)
-        if kind == _DESCRIBE:
+        if kind == kinds.DESCRIBE:
             self._segment(position).units.append(_NO_UNITS)
             return None
-        if kind == _EXECUTE:
+        if kind == kinds.EXECUTE:
             return self._on_execute(data, position, end)
-        if kind == _SYNC:
+        if kind == kinds.SYNC:
             return self._on_sync()
-        if kind == _PARSE:
+        if kind == kinds.PARSE:
             return self._on_parse(data, position, end)
-        if kind == _CLOSE:
+        if kind == kinds.CLOSE:
             return self._on_close(data, position, end)
-        if kind == _FUNCTION_CALL:
+        if kind == kinds.FUNCTION_CALL:
             answer = self._admit(parse.UNKNOWN)
             return self._finish_simple(parse.UNKNOWN.units, answer)
+        if kind == kinds.TERMINATE:
+            return self._on_terminate(position, end, len(data))
         return self._on_copy_end()
 
     def _handle_after_error(self, kind: int, data: bytes, position: int, end: int) -> _Verdict:
         """Drop what we refused, or pass what the server does not read; up to the Sync."""
         if self._mode == _REFUSING:
-            if kind == _TERMINATE:
+            if kind == kinds.TERMINATE:
                 return None
-            return self._on_refused_sync() if kind == _SYNC else b""
-        return self._on_sync() if kind == _SYNC else None
+            return self._on_refused_sync() if kind == kinds.SYNC else b""
+        return self._on_sync() if kind == kinds.SYNC else None
 
     def _send_before(self, data: bytes, start: int, position: int) -> None:
         """Send what stands before the message at `position`.
@@ -275,7 +242,7 @@ class Relay:
 
     def _on_parse(self, data: bytes, position: int, end: int) -> _Verdict:
         segment = self._segment(position)
-        name = _string_at(data, position + 5, end)
+        name = wire.string_at(data, position + 5, end)
         if name is None:
             return self._break()
         text = data[position + 6 + len(name) : end].partition(b"\0")[0]
@@ -291,10 +258,10 @@ class Relay:
 
     def _on_bind(self, data: bytes, position: int, end: int) -> _Verdict:
         segment = self._segment(position)
-        portal = _string_at(data, position + 5, end)
+        portal = wire.string_at(data, position + 5, end)
         if portal is None:
             return self._break()
-        name = _string_at(data, position + 6 + len(portal), end)
+        name = wire.string_at(data, position + 6 + len(portal), end)
         if name is None:
             return self._break()
         self._names.bound(portal, name)
@@ -442,7 +409,7 @@ class Relay:
             if length < 0:
                 length += 1 << 32
             end = position + 1 + length
-            step = _PROGRESS[kind]
+            step = kinds.PROGRESS[kind]
             if step >= 0:
                 progress += step
             else:
@@ -453,7 +420,7 @@ class Relay:
                 progress = self._progress
             position = end
         self._progress = progress
-        if progress & _ACKNOWLEDGED_MASK > TRIMMED_MESSAGES:
+        if progress & kinds.ACKNOWLEDGED_MASK > TRIMMED_MESSAGES:
             self._trim()
         if position >= size:
             self._server_skip = position - size
@@ -469,9 +436,9 @@ class Relay:
 
     def _watch(self, kind: int, data: bytes, start: int, position: int, end: int) -> int:
         """Follow the session's state; return from where on `data` is still to be sent."""
-        if kind == _READY:
+        if kind == kinds.READY:
             self._on_ready(data[position + 5])
-        elif kind != _ERROR:
+        elif kind != kinds.ERROR:
             self._on_copy_in()
         elif (replacement := self._on_error(data[position:end])) is not None:
             if start < position:
@@ -485,7 +452,7 @@ class Relay:
         segment = self._pending[0] if self._pending else self._open
         if segment is None or segment.has_failed:
             return
-        answered = self._progress & _ACKNOWLEDGED_MASK
+        answered = self._progress & kinds.ACKNOWLEDGED_MASK
         # The last message stays: a simple Query is looked at when its segment ends.
         count = min(answered, len(segment.units) - 1)
         if count > 0:
@@ -577,6 +544,22 @@ class Relay:
 
     # The end.
 
+    @property
+    def is_clean(self) -> bool:
+        """True while nothing is under way in either direction; see `ports.Relay`."""
+        return (
+            self.is_idle
+            and not (self._skip or self._held or self._is_broken or self._mode)
+            and not (self._pending or self._open or self._server_held or self._server_skip)
+        )
+
+    def _on_terminate(self, position: int, end: int, size: int) -> _Verdict:
+        """Keep it from a server whose session can be reset; only if it comes alone."""
+        if position or end != size or not self.is_clean:
+            return None
+        self.has_left = self._is_broken = True
+        return b""
+
     def goodbye(self, error: RequestError) -> bytes:
         """Return the farewell of a session that is ended from outside."""
         return to_native(error, "FATAL")
@@ -586,14 +569,3 @@ class Relay:
         self._held = b""
         self._pending.clear()
         self._open = None
-
-
-def _string_at(data: bytes, position: int, end: int) -> bytes | None:
-    """Return the zero-terminated string at `position`; None if it has no end before `end`."""
-    if position < end and data[position] == 0:
-        return b""
-    # Names are short; a slice and a partition are quicker than a search with bounds.
-    name, zero, _ = data[position : min(end, position + NAME_SLICE_BYTES)].partition(b"\0")
-    if not zero:
-        name, zero, _ = data[position:end].partition(b"\0")
-    return name if zero else None
