@@ -238,6 +238,7 @@ _SELECT_ONLY: Final[tuple[Statement, ...]] = (_READ,)
 _SELECT: Final = (b"SELECT", b"select")
 # The longest first word, and the blank behind it.
 _WORD_BYTES_MAX: Final = max(map(len, STATEMENTS)) + 1
+_SEMICOLON: Final = ord(";")
 # First words of six letters with their blank, which most texts begin with.
 _HEAD_BYTES_SHORT: Final = 7
 _HEADS: Final[dict[bytes, tuple[Statement, ...]]] = {
@@ -251,9 +252,10 @@ def classify(text: bytes) -> tuple[Statement, ...]:
     single = _HEADS.get(text[:_HEAD_BYTES_SHORT])
     if single is None:
         single = _single(text)
-    elif single is _SELECT_ONLY and b"into" in text.lower():
+    elif single is _SELECT_ONLY and _may_select_into(text):
         single = None
-    if single is not None and (b";" not in text or b";" not in text.rstrip(b"; \t\r\n\0")):
+    # A semicolon as a number: as bytes, CPython 3.11 raises and drops an exception on the way.
+    if single is not None and _SEMICOLON not in text.rstrip(b"; \t\r\n\0"):
         return single
     if len(text) <= CACHED_BYTES_MAX:
         return _classify_cached(text)
@@ -269,9 +271,13 @@ def _single(text: bytes) -> tuple[Statement, ...] | None:
             match = _FIRST.match(text)
             word = match[1].upper() if match else b""
             single = _SINGLE.get(word)
-        if word in _SELECT and b"into" not in text.lower():
+        if word in _SELECT and not _may_select_into(text):
             single = _SELECT_ONLY
     return single
+
+
+def _may_select_into(text: bytes) -> bool:
+    return bool(text.lower().partition(b"into")[1])
 
 
 def _classify(text: bytes) -> tuple[Statement, ...]:
