@@ -23,6 +23,8 @@ MANIFEST = ROOT / "engines" / "native.json"
 MODULES = (
     "dataplane.limits.admission",
     "dataplane.server.splice",
+    "engines.inmemory.relay.duplex",
+    "engines.inmemory.relay.tally",
     "engines.relational.parse",
     "engines.relational.relay.duplex",
     "engines.relational.relay.kinds",

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.inmemory.plan import SignIn
-from engines.inmemory.relay import MARKS_MAX, Relay
+from engines.inmemory.relay import Relay
+from engines.inmemory.relay.marks import MARKS_MAX
 from engines.inmemory.wire import encode_command
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import RequestClass

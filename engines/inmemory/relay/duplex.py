@@ -1,29 +1,24 @@
-"""The signed-in session: framing of what the client sends, admission, metering.
+"""The relay between one client and its instance's server.
 
-Replies are not parsed: they go to the client as they came. Commands are. A chunk of whole commands
-is read by hiredis and admitted as one; whatever needs a closer look (a partial command, an inline
-one, a transaction, a refusal) goes through `_scan`, which knows where each command begins. Values
-stream through: only names and lengths must be here.
+Replies are not parsed: they go to the client as they came. Commands are. The whole commands of a
+chunk are counted by class and admitted at once (`tally`); whatever needs a closer look (a partial
+command, an inline one, a transaction, a refusal) goes through `_scan`, which knows where each
+command begins. Values stream through: only names and lengths must be here.
 
-A refused command is replaced by one that no server knows, with a random name. Redis answers it
-with an error at exactly that point, also inside MULTI, which then ends in EXECABORT; that error is
-recognised by the name and replaced by ours. The same *marks* tell where the replies to commands of
-our own begin.
+A refused command is replaced by a mark (`marks`): order is always the server's own.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
-import hiredis
+from typing import Final
 
 from engines.inmemory import wire
 from engines.inmemory.errors import to_native
-from engines.inmemory.parse import IS_EXEC, IS_MULTI, KINDS, sort_class
+from engines.inmemory.parse import IS_MULTI, KINDS, sort_class
 from engines.inmemory.plan import SignIn
+from engines.inmemory.relay import tally, tally_plain
+from engines.inmemory.relay.marks import Mark, Marks
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import Gate, RequestClass, Wait
 
@@ -32,38 +27,14 @@ TRACKED_BYTES_MAX = 64 * 1024
 TRACKED_ARGUMENTS_MAX = 1024
 # A name is looked at up to this length; Redis shows 128 bytes of it in its error.
 NAME_BYTES_MAX = 1024
-# Refusals that no answer has come for: with CLIENT REPLY OFF none ever does.
-MARKS_MAX = 4096
 
-_UNKNOWN_COMMAND = b"-ERR unknown command "
-_TOKEN_OFFSET = len(_UNKNOWN_COMMAND) + 1  # and a quote, which differs between versions
-_SEQUENCE_DIGITS = 8
-
-_MORE = object()
-# hiredis makes room for as many arguments as a header claims.
-_MANY_ARGUMENTS = re.compile(rb"\*[0-9]{5}").search
-# It also reads RESP3's other aggregates, where Redis reads an inline command and then all that is
-# inside of it. Some come out as lists, so they are looked for in the bytes; most chunks hold none
-# of their marks, which is quicker to see than that they have no header.
-_OTHER_MARKS = (b"~", b"|", b">", b"%")
-_OTHER_AGGREGATE = re.compile(rb"[~|>%][0-9]+\r\n").search
-_CLASSES = tuple(RequestClass)
+_IS_COMPILED: Final = not (tally.__file__ or ".py").endswith((".py", ".pyc"))
+_CLASSES: Final[tuple[RequestClass, ...]] = tuple(RequestClass)
+_CR: Final = 0x0D
+_LF: Final = 0x0A
 
 # What a handler of a tracked command may say: None to forward, bytes to send instead, or a refusal.
 _Verdict = bytes | RequestError | None
-
-
-@dataclass(slots=True)
-class _Mark:
-    """What to do where a mark's error shows up in the replies.
-
-    It is replaced by `replacement`; `units` are given back if the reply behind it begins with the
-    byte `refund_on`.
-    """
-
-    replacement: bytes = b""
-    units: Sequence[int] = ()
-    refund_on: bytes = b""
 
 
 class Relay:
@@ -83,11 +54,11 @@ class Relay:
         # Nothing of Redis leads back to a new connection in all respects.
         self.has_left = self.is_clean = False
         self._gate = gate
+        self._admit = gate.admit
         self._sign_in = sign_in
         self._prove_again = prove_again
-        self._reader = hiredis.Reader(notEnoughData=_MORE)
-        # Once a chunk was not admitted as a whole, commands are admitted one by one: trying the
-        # whole first would count refusals twice.
+        # Once a chunk was refused as a whole, commands are admitted one by one: trying the whole
+        # first would count refusals twice.
         self._is_batching = True
         # Within a command: arguments whose length has not come yet, bytes of the present one
         # (with its CRLF), and whether it is all dropped.
@@ -99,50 +70,64 @@ class Relay:
         # Within MULTI: units of what was queued, by class, and whether something was refused.
         self._queued: list[int] | None = None
         self._has_refused = False
-        self._token = b"weftkit_" + secrets.token_hex(12).encode() + b"_"
-        self._mark_count = 0
-        self._marks: dict[bytes, _Mark] = {}
-        self._server_held = b""
+        # What the above comes to, for the next chunk: that it begins with a command outside of
+        # MULTI, and that it may be admitted as a whole.
+        self._is_between = True
+        self._is_plain = True
+        self._marks = Marks()
+        self._has_marks = False
 
     # Client to server.
 
     def from_client(self, data: bytes) -> bool:
         """Take bytes of the client; b"" after a wait goes on where it stopped."""
-        self._take_commands(data)
+        self.is_idle = False
+        if self._is_plain:
+            if self._take_commands(data):
+                return True
+        elif self._take_rest(data):
+            return True
+        self._is_between = self._queued is None and not (
+            self._held or self._bytes_left or self._arguments_left
+        )
+        self._is_plain = self._is_between and self._is_batching and not self._is_broken
         return False
 
-    def _take_commands(self, data: bytes) -> None:
+    def _take_commands(self, data: bytes) -> bool:
+        """Take a chunk that begins with a command; True if it is to go on as it is."""
+        end = self._admit_whole(data)
+        if end == len(data):
+            return True
+        if end:
+            self.to_server.append(data[:end])
+            data = data[end:]
+        self._scan(data)
+        return False
+
+    def _take_rest(self, data: bytes) -> bool:
+        """Go on within a command, a transaction or a wait; True if `data` is to go on as it is."""
         if self.waiting is not None:
             if data:
                 self._held += data
-                return
+                return False
             self.waiting = None
+        if self._is_broken:
+            return False
+        if self._bytes_left > len(data):
+            self._bytes_left -= len(data)
+            return not self._is_dropping
         if self._held:
             data = self._held + data
             self._held = b""
-        if self._is_broken:
-            return
-        self.is_idle = False
-        if self._bytes_left > len(data):
-            self._bytes_left -= len(data)
-            if not self._is_dropping:
-                self.to_server.append(data)
-            return
         if self._bytes_left or self._arguments_left:
             data = self._finish_command(data)
         if not data:
-            return
-        if not self._is_batching or self._queued is not None:
+            return False
+        if self._queued is not None or not self._is_batching:
             self._scan(data)
-            return
-        end = self._admit_whole(data)
-        if end == len(data):
+        elif self._take_commands(data):
             self.to_server.append(data)
-        elif end:
-            self.to_server.append(data[:end])
-            self._scan(data[end:])
-        else:
-            self._scan(data)
+        return False
 
     def _finish_command(self, data: bytes) -> bytes:
         """Pass on what is here of the rest of the present command; return what follows it."""
@@ -163,51 +148,23 @@ class Relay:
     def _admit_whole(self, data: bytes) -> int:
         """Admit all whole commands of a chunk at once; return where they end.
 
-        Return 0 if they need a closer look.
+        Return 0 if they need a closer look, or were not admitted.
         """
-        if _MANY_ARGUMENTS(data) or _holds_other_aggregate(data):
-            return 0
-        reader = self._reader
-        try:
-            reader.feed(data)
-            commands = [*iter(reader.gets, _MORE)]
-            kinds = [KINDS[command[0]] for command in commands]
-            end = len(data)
-            if not _is_between(reader):
-                self._reader = hiredis.Reader(notEnoughData=_MORE)
-                end = sum(len(hiredis.pack_command(tuple(command))) for command in commands)
-                if data[end : end + 1] != b"*":
+        units = [0, 0, 0, 0]
+        if _IS_COMPILED:
+            end = tally.count_commands(data, units)
+        else:
+            end = tally_plain.count_commands(data, units)
+        for kind in range(4):
+            count = units[kind]
+            if count:
+                answer = self._admit(_CLASSES[kind], count)
+                if answer is not None:
+                    self._is_batching = isinstance(answer, Wait)
+                    units[kind:] = [0] * (4 - kind)
+                    self._refund(units)
                     return 0
-        except (AttributeError, IndexError, TypeError, hiredis.HiredisError):
-            # Not an array of bulk strings; the reader may stand anywhere in it.
-            self._reader = hiredis.Reader(notEnoughData=_MORE)
-            return 0
-        return end if self._admit_kinds(kinds) else 0
-
-    def _admit_kinds(self, kinds: list[int]) -> bool:
-        """Admit commands that need nothing else; False if one by one is the way."""
-        left = len(kinds)
-        if left == 1 and kinds[0] < IS_MULTI:
-            self._is_batching = self._gate.admit(_CLASSES[kinds[0]]) is None
-            return self._is_batching
-        taken: list[tuple[RequestClass, int]] = []
-        for index, request_class in enumerate(_CLASSES):
-            if units := kinds.count(index):
-                taken.append((request_class, units))
-                left -= units
-        if left:
-            # Whole transactions, and nothing else that is tracked.
-            tracked = [kind for kind in kinds if kind >= IS_MULTI]
-            if tracked != [IS_MULTI, IS_EXEC] * (left // 2):
-                return False
-            taken.append((RequestClass.UNLIMITED, left))
-        for index, (request_class, units) in enumerate(taken):
-            if self._gate.admit(request_class, units) is not None:
-                for earlier, earlier_units in taken[:index]:
-                    self._gate.refund(earlier, earlier_units)
-                self._is_batching = False
-                return False
-        return True
+        return end
 
     def _scan(self, data: bytes) -> None:
         """Handle commands one by one."""
@@ -336,15 +293,11 @@ class Relay:
     def _refuse(self, error: RequestError) -> bytes:
         """Return the command whose failure stands for `error`."""
         self._has_refused = True
-        return self._mark(_Mark(to_native(error)))
+        return self._mark(Mark(to_native(error)))
 
-    def _mark(self, mark: _Mark) -> bytes:
-        self._mark_count = (self._mark_count + 1) % 16**_SEQUENCE_DIGITS
-        name = self._token + b"%08x" % self._mark_count
-        if len(self._marks) >= MARKS_MAX:
-            del self._marks[next(iter(self._marks))]
-        self._marks[name] = mark
-        return wire.encode_command(name)
+    def _mark(self, mark: Mark) -> bytes:
+        self._has_marks = True
+        return self._marks.add(mark)
 
     # Commands that change the session.
 
@@ -359,13 +312,13 @@ class Relay:
         queued = self._leave_multi(arguments)
         if queued is None or not self._has_refused:
             return None
-        return self._mark(_Mark(units=queued, refund_on=b"-")) + wire.encode_command(*arguments)
+        return self._mark(Mark(units=queued, refund_on=b"-")) + wire.encode_command(*arguments)
 
     def _on_discard(self, arguments: list[bytes]) -> _Verdict:
         queued = self._leave_multi(arguments)
         if queued is None or not any(queued):
             return None
-        return self._mark(_Mark(units=queued, refund_on=b"+")) + wire.encode_command(*arguments)
+        return self._mark(Mark(units=queued, refund_on=b"+")) + wire.encode_command(*arguments)
 
     def _on_reset(self, arguments: list[bytes]) -> _Verdict:
         self._leave_multi(arguments)
@@ -410,59 +363,18 @@ class Relay:
 
     def from_server(self, data: bytes) -> bool:
         """Take bytes of the server; they go to the client as they came, but for our marks."""
-        self._take_replies(data)
-        return False
-
-    def _take_replies(self, data: bytes) -> None:
-        if self._marks or self._server_held:
-            self._replace_marks(self._server_held + data)
-        else:
-            self.to_client.append(data)
         # Replies are not counted, so this is a guess on the safe side: what came last is the end of
         # a reply, and the client has begun nothing. A subscriber at rest counts as idle.
-        self.is_idle = (
-            (data.endswith(b"\r\n") or data == b"\n")
-            and self._queued is None
-            and not (self._held or self._bytes_left or self._arguments_left)
-            and not (self._marks or self._server_held)
-        )
-
-    def _replace_marks(self, data: bytes) -> None:
-        """Pass replies on without what marks stand for; hold back what may be part of one."""
-        start = search = 0
-        held_from = -1
-        while (at := data.find(self._token, search)) >= 0:
-            search = at + 1
-            begin = at - _TOKEN_OFFSET
-            name = data[at : at + len(self._token) + _SEQUENCE_DIGITS]
-            mark = self._marks.get(name)
-            if begin < start or not data.startswith(_UNKNOWN_COMMAND, begin):
-                continue
-            end = data.find(b"\r\n", at) + 2
-            if end < 2 or (mark and mark.refund_on and end == len(data)):
-                held_from = begin
-                break
-            if mark is None:
-                continue
-            self.to_client.append(data[start:begin] + mark.replacement)
-            if mark.refund_on and data.startswith(mark.refund_on, end):
-                self._refund(mark.units)
-            del self._marks[name]
-            start = search = end
-        if held_from < 0:
-            held_from = self._partial_mark(data, start)
-        self._server_held = data[held_from:]
-        if start < held_from:
-            self.to_client.append(data[start:held_from])
-
-    def _partial_mark(self, data: bytes, start: int) -> int:
-        """Return where at the end of `data` a mark's error may have begun, else its length."""
-        begin = data.rfind(b"-", max(start, len(data) - _TOKEN_OFFSET - len(self._token)))
-        if begin < 0:
-            return len(data)
-        tail = data[begin:]
-        is_begun = _UNKNOWN_COMMAND.startswith(tail[: len(_UNKNOWN_COMMAND)])
-        return begin if is_begun and self._token.startswith(tail[_TOKEN_OFFSET:]) else len(data)
+        size = len(data)
+        is_end = size > 0 and data[size - 1] == _LF and (size == 1 or data[size - 2] == _CR)
+        if not self._has_marks:
+            self.is_idle = is_end and self._is_between
+            return True
+        for units in self._marks.replace(data, self.to_client):
+            self._refund(units)
+        self._has_marks = self._marks.are_awaited
+        self.is_idle = is_end and self._is_between and not self._has_marks
+        return False
 
     def _refund(self, units: Sequence[int]) -> None:
         for request_class, count in zip(_CLASSES, units, strict=True):
@@ -480,27 +392,6 @@ class Relay:
         self._held = b""
         self._queued = None
         self._marks.clear()
-
-
-def _holds_other_aggregate(data: bytes) -> bool:
-    """Tell whether hiredis may take something in `data` for a command that Redis would not."""
-    for mark in _OTHER_MARKS:
-        if mark in data:
-            return _OTHER_AGGREGATE(data) is not None
-    return False
-
-
-def _is_between(reader: hiredis.Reader) -> bool:
-    """Tell whether the reader stands between two commands, by giving it a number of our own.
-
-    It does not say so itself: the beginning of a command may be consumed as a whole. Within a
-    command the number becomes part of it, and what comes out, if anything, is no number.
-    """
-    reader.feed(b":7\r\n")
-    try:
-        return bool(reader.gets() == 7)
-    except hiredis.HiredisError:
-        return False
 
 
 _TRACKED: Mapping[bytes, Callable[[Relay, list[bytes]], _Verdict]] = {
