@@ -1,7 +1,8 @@
 """Other people's proxies in front of the same instance servers, where this machine has them.
 
-`pgbouncer` (session mode) and `haproxy` (TCP mode) come from Debian's packages. They sign nobody
-in, admit nothing and meter nothing: they are what a C proxy costs by itself.
+`pgbouncer` (session mode), `haproxy` (TCP mode) and `nutcracker` (twemproxy) come from Debian's
+packages. They sign nobody in, admit nothing and meter nothing: they are what a C proxy costs by
+itself.
 """
 
 from __future__ import annotations
@@ -96,4 +97,23 @@ listen bench
   server own unix@{path}
 """
     with _running("haproxy", ["-f"], text, port):
+        yield port
+
+
+@contextlib.contextmanager
+def nutcracker(path: str, password: str) -> Iterator[int]:
+    """Yield a port through nutcracker to the unix socket at `path`, as its user `default`."""
+    port = _free_port()
+    text = f"""
+bench:
+  listen: 127.0.0.1:{port}
+  redis: true
+  redis_auth: {password}
+  hash: fnv1a_64
+  distribution: ketama
+  servers:
+   - {path}:1 own
+"""
+    arguments = ["-o", "log", "-p", "pid", "-a", "127.0.0.1", "-s", str(_free_port()), "-c"]
+    with _running("nutcracker", arguments, text, port):
         yield port

@@ -1,4 +1,4 @@
-"""redis-benchmark on the demo instance: straight to its socket, through haproxy, through us."""
+"""redis-benchmark on the demo instance: past all proxies, through others, through us."""
 
 from __future__ import annotations
 
@@ -62,8 +62,7 @@ def command(name: str, pipeline: int, *, peer: str = "direct") -> Measurement:
             "-h", connection.host, "-p", str(connection.port),
             "--user", connection.user, "-a", connection.password,
         ]  # fmt: skip
-        with PEERS[peer](path) as address:
-            other = [*address, "--user", user, "-a", secret]
+        with PEERS[peer](path, user, secret) as other:
             yield (
                 Pair(
                     f"redis-benchmark {name} -c 50 -P {pipeline}",
@@ -71,7 +70,7 @@ def command(name: str, pipeline: int, *, peer: str = "direct") -> Measurement:
                     lambda: benchmark(other, name, pipeline, seconds),
                     lambda: benchmark(through, name, pipeline, seconds),
                 )
-                if address
+                if other
                 else None
             )
 
@@ -79,16 +78,40 @@ def command(name: str, pipeline: int, *, peer: str = "direct") -> Measurement:
 
 
 @contextlib.contextmanager
-def _haproxy(path: str) -> Iterator[list[str]]:
-    """Yield haproxy's address, or nothing where it is not installed."""
+def _direct(path: str, user: str, secret: str) -> Iterator[list[str]]:
+    """Yield the instance's own server, as arguments of redis-benchmark."""
+    yield ["-s", path, "--user", user, "-a", secret]
+
+
+@contextlib.contextmanager
+def _haproxy(path: str, user: str, secret: str) -> Iterator[list[str]]:
+    """Yield haproxy, or nothing where it is not installed."""
     if not peers.has("haproxy"):
         yield []
         return
     with peers.haproxy(path) as port:
-        yield ["-h", "127.0.0.1", "-p", str(port)]
+        yield ["-h", "127.0.0.1", "-p", str(port), "--user", user, "-a", secret]
 
 
-PEERS = {"direct": lambda path: contextlib.nullcontext(["-s", path]), "haproxy": _haproxy}
+@contextlib.contextmanager
+def _nutcracker(path: str, user: str, secret: str) -> Iterator[list[str]]:
+    """Yield nutcracker, or nothing. It knows only the user `default`, which is opened for it."""
+    if not peers.has("nutcracker"):
+        yield []
+        return
+    server = redis.Redis(unix_socket_path=path, username="weftkit", password=secret)
+    server.acl_setuser(
+        "default", enabled=True, reset=True, passwords=[f"+{secret}"], categories=["+@all"],
+        keys=["*"], channels=["*"],
+    )  # fmt: skip
+    try:
+        with peers.nutcracker(path, secret) as port:
+            yield ["-h", "127.0.0.1", "-p", str(port), "-a", secret]
+    finally:
+        server.acl_setuser("default", enabled=False, reset=True)
+
+
+PEERS = {"direct": _direct, "haproxy": _haproxy, "nutcracker": _nutcracker}
 
 MEASUREMENTS = tuple(
     command(name, pipeline, peer=peer)
