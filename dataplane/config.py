@@ -46,6 +46,10 @@ class Bounds:
     handshake_timeout_s: float = 5.0  # first bytes and TLS
     sign_in_timeout_s: float = 15.0  # everything until the relay starts
     backend_connect_s: float = 5.0  # while the host (re)starts an instance's server
+    warm_sessions_max: int = 512  # sessions of instances' servers that wait for a client
+    warm_idle_s: float = 60.0  # an instance without clients is soon without sessions
+    # The caches of a server process only grow; nothing but its end makes it small again.
+    warm_age_s: float = 600.0
     drain_grace_s: float = 15.0  # for requests that are under way at SIGTERM
     linger_s: float = 5.0  # for a peer to take its last bytes
 

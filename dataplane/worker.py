@@ -93,6 +93,7 @@ class Worker:
         self._states: dict[str, InstanceState] = {}
         counts = ConnectionCounts(self._meter)
         self._warm = WarmSessions(
+            config.bounds,
             self._dial,
             counts,
             record_of=self._table.get,

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import cast
 
+from dataplane.config import Bounds
 from dataplane.host.postgres_settings import CONNECTIONS_RESERVED, server_connections
 from dataplane.limits.connections import ConnectionCounts
 from dataplane.observe import metrics
@@ -28,11 +29,9 @@ from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import AnySession, ServerSession, TryAgainError
 from engines.kit.records import InstanceRecord, Status
 
-PARKED_MAX = 512  # of one worker
-PARKED_SECONDS_MAX = 60.0  # an instance without clients shall soon be without sessions
-# The caches of a server process only grow; nothing but its end makes it small again.
-AGE_SECONDS_MAX = 600.0
 RESET_SECONDS_MAX = 5.0
+# A reset takes less than a new session does, as a rule; so long a client waits for one.
+COMES_SECONDS_MAX = 0.02
 SWEEP_SECONDS = 0.25
 # Between two attempts at a server that starts, stops or is full.
 AGAIN_SECONDS_MIN = 0.01
@@ -153,12 +152,14 @@ class WarmSessions:
 
     def __init__(
         self,
+        bounds: Bounds,
         dial: Dial,
         counts: ConnectionCounts,
         *,
         record_of: Callable[[str], InstanceRecord | None],
         slot_of: Callable[[InstanceRecord], Slot],
     ) -> None:
+        self._bounds = bounds
         self._dial = dial
         self._counts = counts
         self._record_of = record_of
@@ -168,6 +169,7 @@ class WarmSessions:
         self._parked: dict[WarmServer, None] = {}
         self._stacks: dict[_StackKey, list[WarmServer]] = {}
         self._resetting: dict[WarmServer, None] = {}
+        self._waiting: dict[_StackKey, list[asyncio.Future[None]]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -181,8 +183,9 @@ class WarmSessions:
 
         The caller gives it back, or closes its transport. Raises RequestError.
         """
-        while stack := self._stacks.get((record.instance_id, wanted.key)):
-            server = stack[-1]
+        key = (record.instance_id, wanted.key)
+        while key in self._stacks or await self._comes(key):
+            server = self._stacks[key][-1]
             self._unpark(server)
             if server.version == record.version and await self._is_good(server):
                 metrics.SERVER_SESSIONS.labels(record.engine, "reused").inc()
@@ -215,7 +218,7 @@ class WarmSessions:
             self.close(server)
             return
         assert record is not None
-        if len(self._parked) >= PARKED_MAX:
+        if len(self._parked) >= self._bounds.warm_sessions_max:
             self.close(next(iter(self._parked)))
         if self._is_full(record) and not self._close_oldest(record.instance_id):
             self.close(server)
@@ -225,6 +228,10 @@ class WarmSessions:
         server.since = self._loop.time()
         self._parked[server] = None
         self._stacks.setdefault(server.stack_key, []).append(server)
+        for waiter in self._waiting.get(server.stack_key, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+                break
 
     def close(self, server: WarmServer) -> None:
         """Close a session for good, wherever it is. Safe to call more than once."""
@@ -252,6 +259,27 @@ class WarmSessions:
             self.close(server)
         if self._sweeping is not None:
             self._sweeping.cancel()
+
+    async def _comes(self, key: _StackKey) -> bool:
+        """Wait a moment for a session that is being reset; say whether one is parked now."""
+        if not self._resetting:
+            return False
+        waiting = self._waiting.setdefault(key, [])
+        try:
+            if sum(server.stack_key == key for server in self._resetting) <= len(waiting):
+                return False
+            waiter = self._loop.create_future()
+            timer = self._loop.call_later(COMES_SECONDS_MAX, _resolve, waiter)
+            waiting.append(waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                waiting.remove(waiter)
+        finally:
+            if not waiting:
+                self._waiting.pop(key, None)
+        return key in self._stacks
 
     async def _is_good(self, server: WarmServer) -> bool:
         """Have the server say whether a new session would be the same; close it if not."""
@@ -317,7 +345,7 @@ class WarmSessions:
             and record is not None
             and record.version == server.version
             and record.status is Status.ACTIVE
-            and self._loop.time() - server.opened_at < AGE_SECONDS_MAX
+            and self._loop.time() - server.opened_at < self._bounds.warm_age_s
         )
 
     def _is_full(self, record: InstanceRecord) -> bool:
@@ -357,7 +385,7 @@ class WarmSessions:
         self._sweeping = None
         now = self._loop.time()
         for group, seconds_max in (
-            (self._parked, PARKED_SECONDS_MAX),
+            (self._parked, self._bounds.warm_idle_s),
             (self._resetting, RESET_SECONDS_MAX),
         ):
             for server in [s for s in group if now - s.since >= seconds_max]:
@@ -368,3 +396,8 @@ class WarmSessions:
                 self.close(server)
         if self._parked or self._resetting:
             self._watch()
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

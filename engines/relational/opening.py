@@ -133,11 +133,11 @@ class ServerSession:
         return True
 
     def _was_checked(self, data: bytes) -> bool:
-        if len(data) < len(self._check_answer):
-            return False
-        if data != self._check_answer:
+        if data == self._check_answer:
+            return True
+        if data.endswith(_READY):
             raise RequestError(Reason.BACKEND, "the session's settings have changed meanwhile")
-        return True
+        return False
 
     def _was_reset(self, data: bytes) -> bool:
         if data == _RESET_ANSWER_BYTES:

@@ -1,5 +1,6 @@
 """The line engine in real processes: `python -m tests.dataplane.line_process worker 0 | master`.
 
+`TEST_ENGINE` names another engine to be served instead.
 `TEST_BOUNDS` and `TEST_INTERVALS` are JSON objects that replace fields of the configuration.
 """
 
@@ -14,12 +15,19 @@ from dataplane import worker
 from dataplane.config import Bounds, Config, Intervals, config_from
 from dataplane.master import Master
 from dataplane.observe import log
+from engines import registry
+from engines.kit.contract import EngineSpec
 from tests.dataplane.line_engine import ENGINE
+
+
+def engine() -> EngineSpec:
+    name = os.environ.get("TEST_ENGINE", ENGINE.name)
+    return ENGINE if name == ENGINE.name else registry.load(name)
 
 
 def config() -> Config:
     return dataclasses.replace(
-        config_from((ENGINE,)),
+        config_from((engine(),)),
         bounds=Bounds(**json.loads(os.environ.get("TEST_BOUNDS", "{}"))),
         intervals=Intervals(**json.loads(os.environ.get("TEST_INTERVALS", "{}"))),
     )
@@ -28,7 +36,7 @@ def config() -> Config:
 def main() -> int:
     if sys.argv[1] == "worker":
         worker.prepare_process()
-        return worker.run(config(), (ENGINE,), int(sys.argv[2]))
+        return worker.run(config(), (engine(),), int(sys.argv[2]))
     log.configure("info", log.LineWriter())
     command = [sys.executable, "-m", "tests.dataplane.line_process", "worker"]
     return Master(config(), lambda number: [*command, str(number)]).run()

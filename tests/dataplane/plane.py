@@ -26,6 +26,7 @@ from uuid import uuid4
 import psycopg
 
 from engines.kit import auth, exchange
+from engines.kit.contract import EngineSpec
 from engines.kit.records import Credential, InstanceRecord, Limits, Role, Status
 from tests.dataplane.line_engine import ENGINE
 from tests.servers import PostgresServer, RedisServer, wait_until
@@ -192,6 +193,7 @@ class Plane:
         redis: RedisServer,
         *,
         workers: int = 1,
+        engine: EngineSpec = ENGINE,
         tls: dict[str, Path] | None = None,
         toml: str = "",
         bounds: dict[str, float] | None = None,
@@ -201,7 +203,7 @@ class Plane:
         self.database = database
         self.workers = workers
         self.offset = free_offset()
-        self.port = ENGINE.port + self.offset
+        self.port = engine.port + self.offset
         secrets = home / "secrets"
         for directory in (self.home, self.run_dir, secrets):
             directory.mkdir(exist_ok=True)
@@ -220,6 +222,7 @@ class Plane:
             "WEFTKIT_REDIS_URL": redis.url(2),
             "WEFTKIT_PORT_OFFSET": str(self.offset),
             "WEFTKIT_WORKERS": str(workers),
+            "TEST_ENGINE": engine.name,
             "TEST_BOUNDS": json.dumps(bounds or {}),
             "TEST_INTERVALS": json.dumps({"flush_s": 0.2, "snapshot_s": 0.05, **(intervals or {})}),
         }
