@@ -6,6 +6,7 @@ answer is compared with that of a new session at the server itself.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -17,14 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 from psycopg import pq
 
 from dataplane.host.paths import postgres_socket
+from engines.kit import auth
 from engines.kit.records import Credential, Limits, Role, Status
 from engines.relational.engine import ENGINE
-from tests.dataplane.plane import ControlDatabase, Plane, instance, key, metric
+from tests.dataplane.plane import PEPPER, ControlDatabase, Plane, instance, key, metric
 from tests.servers import PostgresServer, RedisServer, run_postgres, temporary_home, wait_until
 
 DATABASE = "weftkit"
@@ -148,7 +151,7 @@ LEFT_BEHIND = {
     "a statement": ("PREPARE p AS SELECT 1", "SELECT name FROM pg_prepared_statements"),
     "an advisory lock": (
         "SELECT pg_advisory_lock(1)",
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
     ),
     "a channel": ("LISTEN news", "SELECT pg_listening_channels()"),
     "a cursor": ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "SELECT name FROM pg_cursors"),
@@ -407,6 +410,33 @@ def test_parked_sessions_open_no_door_to_an_address_that_is_shut(tenant: Tenant)
         return False
 
     wait_until(is_refused, "the address is refused")
+
+
+async def test_drivers_sign_in_with_a_single_round(
+    relational_plane: Plane, server: PostgresServer
+) -> None:
+    tenant = Tenant(relational_plane, server)
+    hurried, password = key(Role.ADMIN)
+    secret = auth.make_secret(password, 1, PEPPER, auth.new_salt(), iterations=1)
+    tenant.publish(credentials=(dataclasses.replace(hurried, secrets=(secret,)),))
+    conninfo = tenant.conninfo(hurried, password)
+
+    async def pid() -> int | None:
+        try:
+            async with await psycopg.AsyncConnection.connect(conninfo) as client:
+                return client.info.backend_pid
+        except psycopg.OperationalError:
+            return None
+
+    async with asyncio.timeout(10):
+        while (by_libpq := await pid()) is None:
+            pass  # the record is not known yet
+    client = await asyncpg.connect(
+        host="127.0.0.1", port=relational_plane.port, user=hurried.username,
+        password=password, database=DATABASE, ssl=False,
+    )  # fmt: skip
+    assert await client.fetchval("SELECT pg_backend_pid()") != by_libpq, "other settings"
+    await client.close()
 
 
 def test_two_hundred_clients_share_twenty_connections(
