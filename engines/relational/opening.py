@@ -41,7 +41,7 @@ _ASIDE = (b"S", b"N", b"A")
 # are: data exception (of a setting), unknown database, no privilege, too many, starting up.
 PASSING_SQLSTATES = ("22", "3D000", "42", "53", "55", "57")
 # The same request may succeed in a moment: no connection is left, the server starts or stops.
-PASSING_SOON_SQLSTATES = ("53300", "57P01", "57P03")
+PASSING_SOON_SQLSTATES = ("53300", "57P01", "57P02", "57P03")
 
 
 class ServerSession:

@@ -61,7 +61,7 @@ class Tenant:
     def conninfo(self, credential: Credential, password: str, **options: str) -> str:
         return psycopg.conninfo.make_conninfo(
             host="127.0.0.1", port=str(self.plane.port), user=credential.username,
-            password=password, dbname=DATABASE, sslmode="disable", connect_timeout="10",
+            password=password, dbname=DATABASE, sslmode="disable", connect_timeout="60",
             **options,
         )  # fmt: skip
 
@@ -124,7 +124,9 @@ def relational_plane(postgres: PostgresServer, redis: RedisServer) -> Iterator[P
     """A data plane with one worker that serves the relational engine."""
     with temporary_home("wkd") as home:
         database = ControlDatabase(postgres, "dataplane_warm")
-        plane = Plane(home, database, redis, engine=ENGINE, bounds={"warm_idle_s": 2.0})
+        # Time enough for a server that recovers on a busy machine.
+        bounds = {"warm_idle_s": 2.0, "backend_connect_s": 40.0, "sign_in_timeout_s": 60.0}
+        plane = Plane(home, database, redis, engine=ENGINE, bounds=bounds)
         plane.start()
         yield plane
         plane.close()
