@@ -81,6 +81,26 @@ def test_server_listens_on_its_socket_alone_and_keeps_an_append_only_file(
     assert socket.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_server_says_nothing_of_where_it_lives(
+    instance: InstanceRecord, host: HostProcess, service: redis.Redis
+) -> None:
+    service.config_set("slowlog-log-slower-than", 0)
+    service.ping()
+    shown = [
+        service.execute_command(*command)
+        for command in (
+            ("INFO", "everything"), ("CLIENT", "LIST"), ("CLIENT", "INFO"), ("SLOWLOG", "GET"),
+            ("CONFIG", "GET", "*file*"), ("CONFIG", "GET", "unixsocket"),
+            ("CONFIG", "GET", "proc-title-template"),
+        )
+    ]  # fmt: skip
+    service.config_set("slowlog-log-slower-than", 10_000)
+    for path in (host.home, host.run_dir, "/usr/", ".venv"):
+        assert str(path) not in str(shown)
+    assert service.info("server")["executable"] == "/redis-server"
+    assert service.info("server")["config_file"] == ""
+
+
 def test_memory_and_policy_follow_the_plan_without_a_restart(
     control: ControlPlane, host: HostProcess, instance: InstanceRecord, service: redis.Redis
 ) -> None:
