@@ -119,6 +119,28 @@ def test_memory_and_policy_follow_the_plan_without_a_restart(
     control.ask(latest(control, instance), limits=Limits())
 
 
+@pytest.mark.parametrize("policy", ["lru", "lfu"])
+def test_beyond_its_memory_an_evicting_instance_takes_writes_and_lets_old_keys_go(
+    control: ControlPlane,
+    host: HostProcess,
+    instance: InstanceRecord,
+    service: redis.Redis,
+    policy: str,
+) -> None:
+    service.flushall()
+    limits = Limits(memory_bytes=8 * MEBIBYTE, eviction_policy=policy)
+    control.ask(latest(control, instance), limits=limits)
+    before = service.info("stats")["evicted_keys"]
+    for number in range(320):
+        assert service.set(f"k{number}", "x" * 65536)
+        assert service.get("k0" if number < 16 else f"k{number}")
+    assert service.info("stats")["evicted_keys"] - before > 160
+    assert 32 < service.dbsize() < 160
+    assert service.info("memory")["used_memory"] < 9 * MEBIBYTE
+    service.flushall()
+    control.ask(latest(control, instance), limits=Limits())
+
+
 def test_user_of_a_removed_or_disabled_credential_is_dropped_with_its_connections(
     control: ControlPlane, host: HostProcess, instance: InstanceRecord, service: redis.Redis
 ) -> None:
