@@ -142,6 +142,8 @@ class Stack:
                 continue
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if "redis-server" in command:  # its own arguments name no path
+                    command += f"in {os.readlink(entry / 'cwd')}"
                 mine = mark in (entry / "environ").read_bytes().split(b"\0")
                 # Redis writes its title over its environment.
                 mine = mine or str(self.home) in command

@@ -28,6 +28,7 @@ from dataplane.host.bounds import (
     Bounds,
 )
 from dataplane.host.clone import clone_tree, sync_file_system
+from dataplane.host.overdue import end_overdue
 from dataplane.host.postgres_roles import RESTORE_ACCESS
 from dataplane.host.postgres_settings import render, server_connections
 from dataplane.host.process import ServerProcess, adopt, clear_directory
@@ -151,7 +152,11 @@ class PostgresServer:
             log.warning("access_not_restored", error=str(error), instance_id=self._site.instance_id)
 
     async def tidy(self, record: InstanceRecord) -> bool:
-        """Ask for a restart where settings wait for one and no client is connected."""
+        """End overdue statements; ask for a restart if settings wait for it and nobody is there."""
+        if self.process is not None:
+            await end_overdue(
+                self._connect, self.process.pid, record.limits, self._site.instance_id
+            )
         if not self._waiting:
             return False
         try:

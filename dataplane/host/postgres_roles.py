@@ -22,6 +22,9 @@ STATEMENTS = (
     f"ALTER DATABASE {DATABASE} RESET local_preload_libraries",
     f"ALTER ROLE {OWNER_ROLE} RESET local_preload_libraries",
     f"ALTER ROLE {OWNER_ROLE} IN DATABASE {DATABASE} RESET local_preload_libraries",
+    # A password opens nothing here, but readers see its hash in pg_authid, and it may be in use
+    # elsewhere.
+    *(f"ALTER ROLE {role} PASSWORD NULL" for role in (OWNER_ROLE, *SHARED_ROLES)),
     *(f"ALTER ROLE {role} RESET ALL" for role in SHARED_ROLES),
     *(f"ALTER ROLE {role} IN DATABASE {DATABASE} RESET ALL" for role in SHARED_ROLES),
     # RAISE LOG and debug_print_parse write to the instance's log, which no quota bounds. Only a

@@ -66,6 +66,12 @@ FIXED = {
     "default_text_search_config": "pg_catalog.english",
 }
 
+SINCE_17 = {
+    # Whoever listens inside of a transaction keeps all later notifications on disk, where no quota
+    # counts them, and even a reader may notify: 64 MB instead of 8 GB. Beyond, NOTIFY fails.
+    "max_notify_queue_pages": "8192",
+}
+
 SINCE_18 = {
     # Three I/O worker processes an instance are too many for a small server.
     "io_method": "sync",
@@ -108,6 +114,8 @@ def render(
         "fsync": "on" if limits.fsync else "off",
         "dynamic_shared_memory_type": _dynamic_shared_memory(),
     }
+    if version >= (17,):
+        settings |= SINCE_17
     if version >= (18,):
         settings |= SINCE_18 | {"extension_control_path": f"{extensions}:$system"}
     lines = [f"{name} = {_quoted(value)}" for name, value in sorted(settings.items())]

@@ -100,16 +100,24 @@ class ServerProcess:
 
 
 def spawn(
-    arguments: Sequence[str | Path], *, environment: Mapping[str, str], log: Path
+    arguments: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    name: str = "",
+    standard_input: Path = Path(os.devnull),
 ) -> ServerProcess:
-    """Start a program in a session of its own, its output appended to `log`."""
+    """Start a program in a session of its own, its output appended to `log`.
+
+    `name` is what it is told it was called as, instead of its path.
+    """
     mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     pid = os.posix_spawn(
         arguments[0],
-        [str(argument) for argument in arguments],
+        [name or str(arguments[0]), *map(str, arguments[1:])],
         environment,
         file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 0, str(standard_input), os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), mode, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],

@@ -34,6 +34,10 @@ KILL_SECONDS_MAX = 10.0
 CLIENTS_RESERVED = 32  # for the host and for sign-ins that overlap with sign-outs
 OUR_USERS = frozenset({SERVICE_USER, "default"})
 
+# What a tenant may see of where its server lives.
+SHOWN_PROGRAM = "/redis-server"
+SOCKET_LINK = "socket"
+
 # weftkit.toml's words -> Redis' words.
 EVICTION_POLICIES = {"noeviction": "noeviction", "lru": "allkeys-lru", "lfu": "allkeys-lfu"}
 
@@ -122,7 +126,11 @@ class RedisServer:
             )
             await asyncio.to_thread(write_atomically, path, self._render(record.limits).encode())
             self._socket.unlink(missing_ok=True)
-            self.process = self._site.launch([program, path], _bounds(record.limits))
+            self._link_socket_directory()
+            # INFO shows the paths of program and configuration: so it gets a name and no file.
+            self.process = self._site.launch(
+                [program, "-"], _bounds(record.limits), name=SHOWN_PROGRAM, standard_input=path
+            )
         except OSError as error:
             raise ServerError("the server cannot be started") from error
         self._named = self._suspects = frozenset()
@@ -216,13 +224,22 @@ class RedisServer:
         lines = [
             "# Written by the instance host; changes are lost.",
             f'dir "{self._site.data}"',
-            f'unixsocket "{self._socket}"',
+            # CLIENT LIST and SLOWLOG show it as every client's address.
+            f"unixsocket {SOCKET_LINK}/{self._socket.name}",
+            f'proc-title-template "{{title}} instance {self._socket.parent.name}"',
             *(f"{name} {value}" for name, value in FIXED),
             *(f"{name} {value}" for name, value in _changeable(limits).items()),
             "user default off -@all",
             f"user {SERVICE_USER} on #{digest} ~* &* +@all",
         ]
         return "\n".join(lines) + "\n"
+
+    def _link_socket_directory(self) -> None:
+        """Have the socket reachable from the working directory by a name that shows no path."""
+        link = self._site.data / SOCKET_LINK
+        if not link.is_symlink() or link.readlink() != self._socket.parent:
+            link.unlink(missing_ok=True)
+            link.symlink_to(self._socket.parent)
 
     def _check_version(self, version: tuple[int, ...]) -> None:
         """Refuse a server that is older than the one that wrote the data.

@@ -127,12 +127,21 @@ class Site:
         arguments: list[str | Path],
         bounds: Bounds,
         environment: dict[str, str] | None = None,
+        *,
+        name: str = "",
+        standard_input: Path = Path(os.devnull),
     ) -> ServerProcess:
         """Spawn the server's program within its bounds. Raises OSError."""
         rotate(self.log)
         marks = {"WEFTKIT_HOME": str(self.home), "WEFTKIT_PROGRAM": "instance"}
         inherited = {**SERVER_ENVIRONMENT, **marks, **(environment or {})}
-        process = spawn(arguments, environment=inherited, log=self.log)
+        process = spawn(
+            arguments,
+            environment=inherited,
+            log=self.log,
+            name=name,
+            standard_input=standard_input,
+        )
         apply_bounds(process.pid, bounds)
         if self.cgroups is not None:
             try:

@@ -6,14 +6,18 @@ import asyncio
 import os
 import resource
 import signal
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dataplane.files import write_atomically
 from dataplane.host import process
-from dataplane.host.bounds import Bounds, Cgroups, apply_bounds, probe_cgroups
+from dataplane.host.bounds import MOUNT, Bounds, Cgroups, apply_bounds, probe_cgroups
 from dataplane.host.logfile import last_lines, rotate
 from tests.servers import wait_until
 
@@ -121,21 +125,93 @@ def test_cgroup_limits_are_skipped_with_a_reason_where_nothing_is_delegated(tmp_
     assert probe_cgroups(tmp_path, own) == "this system has no cgroup v2"
 
 
-def test_delegated_cgroup_gets_a_leaf_for_us_and_a_group_an_instance(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("controllers", "handed_down", "weight"),
+    [("cpu memory pids", "+memory +pids +cpu", "100"), ("memory pids io", "+memory +pids", None)],
+)
+def test_delegated_cgroup_gets_a_leaf_for_us_and_a_group_an_instance(
+    tmp_path: Path, controllers: str, handed_down: str, weight: str | None
+) -> None:
     own = tmp_path / "cgroup"
     own.write_text("4:cpu:/\n0::/box\n")
     box = tmp_path / "box"
     box.mkdir()
-    (box / "cgroup.controllers").write_text("cpu memory pids\n")
+    (box / "cgroup.controllers").write_text(f"{controllers}\n")
     found = probe_cgroups(tmp_path, own)
     assert isinstance(found, Cgroups)
     assert (box / "weftkit-host" / "cgroup.procs").read_text() == str(os.getpid())
-    assert (box / "cgroup.subtree_control").read_text() == "+memory +pids"
+    for directory in (box, box / "weftkit-instances"):
+        assert (directory / "cgroup.subtree_control").read_text() == handed_down
     found.place("abc", 42, BOUNDS)
     group = box / "weftkit-instances" / "abc"
-    values = {name: (group / name).read_text() for name in ("memory.max", "pids.max")}
-    assert values == {"memory.max": str(1 << 28), "pids.max": "12"}
-    assert (group / "cgroup.procs").read_text() == "42"
+    written = {file.name: file.read_text() for file in group.iterdir()}
+    expected = {"memory.max": str(1 << 28), "pids.max": "12", "cgroup.procs": "42"}
+    assert written == (expected | {"cpu.weight": weight} if weight else expected)
+
+
+V1_CONTROLLERS = ("cpu", "memory", "pids")
+
+
+@pytest.fixture
+def delegated_v1() -> Iterator[Path]:
+    """A file like /proc/self/cgroup that names groups of the real cgroup v1, made for this test."""
+    name = f"weftkit-test-{os.getpid()}"
+    groups = [MOUNT / controller / name for controller in V1_CONTROLLERS]
+    own = Path("/proc/self/cgroup").read_text()
+    if not all(f":{each}:" in own and os.access(MOUNT / each, os.W_OK) for each in V1_CONTROLLERS):
+        pytest.skip("this machine has no writable cgroup v1")
+    for group in groups:
+        group.mkdir()
+    with tempfile.NamedTemporaryFile("w") as lines:
+        lines.write("0::/nothing\n" + "".join(f"4:{each}:/{name}\n" for each in V1_CONTROLLERS))
+        lines.flush()
+        yield Path(lines.name)
+    for group in groups:
+        for below in sorted(group.rglob("*/"), reverse=True):
+            below.rmdir()
+        group.rmdir()
+
+
+async def test_groups_of_cgroup_v1_bound_a_process_and_its_children(
+    delegated_v1: Path, tmp_path: Path
+) -> None:
+    found = probe_cgroups(MOUNT, delegated_v1)
+    assert isinstance(found, Cgroups)
+    assert {each.root.parents[1].name for each in found.subtrees} == set(V1_CONTROLLERS)
+    running = spawn(tmp_path)
+    try:
+        found.place("abc", running.pid, BOUNDS)
+        places = proc(running, "cgroup").splitlines()
+        for controller in V1_CONTROLLERS:
+            (place,) = (line for line in places if f":{controller}:" in line)
+            assert place.endswith("/weftkit-instances/abc")
+        written = {
+            file: (each.root / "abc" / file).read_text().strip()
+            for each in found.subtrees
+            for file in each.files
+        }
+        assert written == {
+            "memory.limit_in_bytes": str(1 << 28), "pids.max": "12", "cpu.shares": "1024",
+        }  # fmt: skip
+    finally:
+        await stop(running)
+    wait_until(lambda: not (found.subtrees[0].root / "abc" / "cgroup.procs").read_text(), "it left")
+    found.remove("abc")
+    assert not any((each.root / "abc").exists() for each in found.subtrees)
+
+
+ALLOCATES = "import sys; sys.stdin.readline(); kept = bytearray(300 << 20); print(len(kept))"
+
+
+def test_a_group_of_cgroup_v1_ends_what_takes_more_memory(delegated_v1: Path) -> None:
+    found = probe_cgroups(MOUNT, delegated_v1)
+    assert isinstance(found, Cgroups)
+    child = subprocess.Popen(
+        [sys.executable, "-c", ALLOCATES], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    found.place("abc", child.pid, replace(BOUNDS, memory_bytes=64 << 20))
+    printed, _ = child.communicate(b"\n")
+    assert (child.returncode, printed) == (-signal.SIGKILL, b"")
 
 
 def test_log_is_cut_and_the_writer_goes_on_at_its_new_end(tmp_path: Path) -> None:

@@ -81,6 +81,26 @@ def test_server_listens_on_its_socket_alone_and_keeps_an_append_only_file(
     assert socket.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_server_says_nothing_of_where_it_lives(
+    instance: InstanceRecord, host: HostProcess, service: redis.Redis
+) -> None:
+    service.config_set("slowlog-log-slower-than", 0)
+    service.ping()
+    shown = [
+        service.execute_command(*command)
+        for command in (
+            ("INFO", "everything"), ("CLIENT", "LIST"), ("CLIENT", "INFO"), ("SLOWLOG", "GET"),
+            ("CONFIG", "GET", "*file*"), ("CONFIG", "GET", "unixsocket"),
+            ("CONFIG", "GET", "proc-title-template"),
+        )
+    ]  # fmt: skip
+    service.config_set("slowlog-log-slower-than", 10_000)
+    for path in (host.home, host.run_dir, "/usr/", ".venv"):
+        assert str(path) not in str(shown)
+    assert service.info("server")["executable"] == "/redis-server"
+    assert service.info("server")["config_file"] == ""
+
+
 def test_memory_and_policy_follow_the_plan_without_a_restart(
     control: ControlPlane, host: HostProcess, instance: InstanceRecord, service: redis.Redis
 ) -> None:
@@ -95,6 +115,28 @@ def test_memory_and_policy_follow_the_plan_without_a_restart(
         service.mset({f"k{n}": "x" * MEBIBYTE for n in range(6)})
         service.set("one more", "x")
     assert host.redis_pid(instance) == before
+    service.flushall()
+    control.ask(latest(control, instance), limits=Limits())
+
+
+@pytest.mark.parametrize("policy", ["lru", "lfu"])
+def test_beyond_its_memory_an_evicting_instance_takes_writes_and_lets_old_keys_go(
+    control: ControlPlane,
+    host: HostProcess,
+    instance: InstanceRecord,
+    service: redis.Redis,
+    policy: str,
+) -> None:
+    service.flushall()
+    limits = Limits(memory_bytes=8 * MEBIBYTE, eviction_policy=policy)
+    control.ask(latest(control, instance), limits=limits)
+    before = service.info("stats")["evicted_keys"]
+    for number in range(320):
+        assert service.set(f"k{number}", "x" * 65536)
+        assert service.get("k0" if number < 16 else f"k{number}")
+    assert service.info("stats")["evicted_keys"] - before > 160
+    assert 32 < service.dbsize() < 160
+    assert service.info("memory")["used_memory"] < 9 * MEBIBYTE
     service.flushall()
     control.ask(latest(control, instance), limits=Limits())
 

@@ -102,6 +102,8 @@ def test_older_server_gets_no_setting_that_it_does_not_know() -> None:
     assert "io_method" in conf(Limits())
     assert "io_method" not in conf(Limits(), (17, 2))
     assert "extension_control_path" not in conf(Limits(), (17, 2))
+    assert conf(Limits(), (17, 2))["max_notify_queue_pages"] == "8192"
+    assert "max_notify_queue_pages" not in conf(Limits(), (16, 9))
 
 
 def test_temporary_files_are_bounded_by_the_storage_quota() -> None:

@@ -107,7 +107,7 @@ VICTIMS = {
     "celery beat": ("celery", "beat"),
     "web server": ("daphne",),
     "instance PostgreSQL": ("postgres", "/instances/"),
-    "instance Redis": ("redis-server", "/run/i/"),
+    "instance Redis": ("redis-server", "/instances/"),
     "system PostgreSQL": ("postgres", "-D", "/postgres"),
     "system Redis": ("redis-server", "/run/redis.sock"),
 }
