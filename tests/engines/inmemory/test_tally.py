@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.inmemory import wire
-from engines.inmemory.parse import IS_TRACKED, KINDS
+from engines.inmemory.parse import IS_TRACKED, kind_of
 from engines.inmemory.relay import tally, tally_plain
 from engines.inmemory.wire import encode_command
 from engines.kit.ports import RequestClass
@@ -61,8 +61,8 @@ def expected(data: bytes) -> tuple[int, list[int]]:
         elif name.upper() == b"EXEC" and not rest and open_at >= 0:
             open_at = -1
             units[RequestClass.UNLIMITED] += 1
-        elif KINDS[name] < len(RequestClass):
-            units[KINDS[name]] += 1
+        elif kind_of(name) < len(RequestClass):
+            units[kind_of(name)] += 1
         else:
             break
         position = end
@@ -113,7 +113,7 @@ def test_hiredis_leaves_nothing_behind_for_the_next_chunk(stream: bytes) -> None
 def test_what_changes_the_session_is_left_to_the_relay(count: Counter) -> None:
     auth = encode_command(b"AUTH", b"user", b"password")
     get = encode_command(b"GET", b"k")
-    assert KINDS[b"AUTH"] == IS_TRACKED
+    assert kind_of(b"AUTH") == IS_TRACKED
     end, units = counted(count, get + auth + get)
     assert (end, units) in (NOTHING, (len(get), [0, 1, 0, 0]))
     for unfinished in (
