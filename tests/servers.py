@@ -13,6 +13,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket as network
 import subprocess
 import tempfile
 import threading
@@ -191,8 +192,18 @@ def run_redis(root: Path) -> Iterator[RedisServer]:
         ],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **as_service(),
     )  # fmt: skip
+
+    def listens() -> bool:
+        # The file is there before the server takes connections.
+        try:
+            with network.socket(network.AF_UNIX) as probe:
+                probe.connect(str(socket))
+        except OSError:
+            return False
+        return True
+
     try:
-        wait_until(socket.exists, "redis-server listens")
+        wait_until(listens, "redis-server listens")
         yield RedisServer(socket, process)
     finally:
         process.terminate()

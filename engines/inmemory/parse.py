@@ -74,19 +74,18 @@ _CLASSES: dict[bytes, int] = {
 }
 
 
-class _Kinds(dict[bytes, int]):
-    """Kind by name in any spelling; learns the spellings that clients use."""
+# Name, in the spellings that clients use -> RequestClass as an int, or one of the three above.
+KINDS: dict[bytes, int] = {**_CLASSES, **{name.lower(): kind for name, kind in _CLASSES.items()}}
 
-    def __missing__(self, name: bytes) -> int:
+
+def kind_of(name: bytes) -> int:
+    """Return the kind of a name in any spelling, and learn the spelling."""
+    kind = KINDS.get(name)
+    if kind is None:
         kind = _CLASSES.get(name.upper(), int(OTHER))
-        if len(name) <= _NAME_BYTES_MAX and len(self) < _SPELLINGS_MAX:
-            self[name] = kind
-        return kind
-
-
-# Name -> RequestClass as an int, or one of the three above.
-KINDS: dict[bytes, int] = _Kinds(_CLASSES)
-KINDS.update({name.lower(): kind for name, kind in _CLASSES.items()})
+        if len(name) <= _NAME_BYTES_MAX and len(KINDS) < _SPELLINGS_MAX:
+            KINDS[name] = kind
+    return kind
 
 
 def sort_class(arguments: Sequence[bytes]) -> RequestClass:

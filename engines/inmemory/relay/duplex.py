@@ -15,7 +15,7 @@ from typing import Final
 
 from engines.inmemory import wire
 from engines.inmemory.errors import to_native
-from engines.inmemory.parse import IS_MULTI, KINDS, sort_class
+from engines.inmemory.parse import IS_MULTI, kind_of, sort_class
 from engines.inmemory.plan import SignIn
 from engines.inmemory.relay import tally, tally_plain
 from engines.inmemory.relay.marks import Mark, Marks
@@ -232,7 +232,7 @@ class Relay:
         arguments, end = read
         if not arguments:
             return b"", end
-        verdict = self._decide(KINDS[arguments[0]], arguments)
+        verdict = self._decide(kind_of(arguments[0]), arguments)
         # An inline command goes on as an array, so that we and Redis read it alike.
         return wire.encode_command(*arguments) if verdict is None else verdict, end
 
@@ -251,7 +251,7 @@ class Relay:
         name = data[at : at + min(length, NAME_BYTES_MAX)]
         if len(name) < min(length, NAME_BYTES_MAX):
             return None
-        kind = KINDS[name]
+        kind = kind_of(name)
         arguments: list[bytes] = []
         if kind >= IS_MULTI:
             read = wire.read_arguments(data, position, TRACKED_ARGUMENTS_MAX, TRACKED_BYTES_MAX)

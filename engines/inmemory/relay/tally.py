@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from engines.inmemory.parse import IS_EXEC, IS_MULTI, KINDS
+from engines.inmemory.parse import IS_EXEC, IS_MULTI, KINDS, kind_of
 
 if TYPE_CHECKING:
     from mypy_extensions import i64  # a machine word, where compiled
@@ -27,7 +27,11 @@ _NUMBER_MAX: Final = 999_999_999
 _NAME_BYTES_MAX: Final = 128
 _IS_MULTI: Final[int] = IS_MULTI
 _IS_EXEC: Final[int] = IS_EXEC
+# `RequestClass`, as numbers.
 _UNLIMITED: Final = 0
+_READ: Final = 1
+_WRITE: Final = 2
+_QUERY: Final = 3
 
 
 def count_commands(data: bytes, units: list[int]) -> int:
@@ -39,9 +43,11 @@ def count_commands(data: bytes, units: list[int]) -> int:
     kinds = KINDS
     size: i64 = len(data)
     position: i64 = 0
-    # Where a MULTI stands that no EXEC has followed yet, and what was counted before it.
-    multi: i64 = -1
-    before: list[int] = []
+    unlimited: i64 = 0
+    read: i64 = 0
+    write: i64 = 0
+    query: i64 = 0
+    multi: i64 = -1  # where a MULTI stands that no EXEC has followed yet
     while position < size and data[position] == _ARRAY:
         arguments, at = _read_number(data, position + 1, size)
         name, at = _skip_bulk(data, at, size)
@@ -50,21 +56,30 @@ def count_commands(data: bytes, units: list[int]) -> int:
         end = _skip_arguments(data, at, arguments - 1, size)
         if end < 0:
             break
-        kind: i64 = kinds[data[name : at - 2]]
-        if kind >= _IS_MULTI:
-            if kind == _IS_MULTI and multi < 0 and arguments == 1:
-                multi = position
-                before = units[:]
-            elif kind == _IS_EXEC and multi >= 0 and arguments == 1:
-                multi = -1
-            else:
+        spelling = data[name : at - 2]
+        kind: i64 = kinds.get(spelling, -1)
+        if kind < 0:
+            kind = kind_of(spelling)
+        if kind == _READ:
+            read += 1
+        elif kind == _WRITE:
+            write += 1
+        elif kind == _QUERY:
+            query += 1
+        elif kind != _UNLIMITED:
+            if arguments > 1 or kind != (_IS_MULTI if multi < 0 else _IS_EXEC):
                 break
-            kind = _UNLIMITED
-        units[kind] += 1
+            multi = position if multi < 0 else -1
+            unlimited += 1
+        else:
+            unlimited += 1
         position = end
     if multi >= 0:
-        units[:] = before
-        position = multi
+        return count_commands(data[:multi], units)
+    units[_UNLIMITED] += unlimited
+    units[_READ] += read
+    units[_WRITE] += write
+    units[_QUERY] += query
     return position
 
 

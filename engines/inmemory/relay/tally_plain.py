@@ -9,7 +9,7 @@ import re
 
 import hiredis
 
-from engines.inmemory.parse import IS_EXEC, IS_MULTI, KINDS
+from engines.inmemory.parse import IS_EXEC, IS_MULTI, KINDS, kind_of
 from engines.kit.ports import RequestClass
 
 _MORE = object()
@@ -39,7 +39,11 @@ def count_commands(data: bytes, units: list[int]) -> int:
     try:
         reader.feed(data)
         commands = [*iter(reader.gets, _MORE)]
-        kinds = [KINDS[command[0]] for command in commands]
+        names = [command[0] for command in commands]
+        try:
+            kinds = [KINDS[name] for name in names]
+        except KeyError:
+            kinds = [kind_of(name) for name in names]
         end = len(data)
         if not _is_between(reader):
             _Reading.reader = hiredis.Reader(notEnoughData=_MORE)

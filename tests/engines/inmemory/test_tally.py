@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.inmemory import wire
-from engines.inmemory.parse import IS_TRACKED, KINDS
+from engines.inmemory.parse import IS_TRACKED, kind_of
 from engines.inmemory.relay import tally, tally_plain
 from engines.inmemory.wire import encode_command
 from engines.kit.ports import RequestClass
@@ -34,6 +34,7 @@ ODDITIES = st.sampled_from(
 )  # fmt: skip
 
 Counter = Callable[[bytes, list[int]], int]
+NOTHING = (0, [0, 0, 0, 0])
 
 
 def counted(count: Counter, data: bytes) -> tuple[int, list[int]]:
@@ -60,8 +61,8 @@ def expected(data: bytes) -> tuple[int, list[int]]:
         elif name.upper() == b"EXEC" and not rest and open_at >= 0:
             open_at = -1
             units[RequestClass.UNLIMITED] += 1
-        elif KINDS[name] < len(RequestClass):
-            units[KINDS[name]] += 1
+        elif kind_of(name) < len(RequestClass):
+            units[kind_of(name)] += 1
         else:
             break
         position = end
@@ -76,20 +77,29 @@ def test_the_scanner_counts_what_the_reader_of_single_commands_reads(
     assert counted(tally.count_commands, chunk) == expected(chunk)
 
 
-@given(st.lists(PLAIN_COMMANDS | TRANSACTIONS, max_size=8).map(b"".join))
-def test_scanner_and_hiredis_take_whole_commands_as_a_whole(stream: bytes) -> None:
+@given(st.lists(PLAIN_COMMANDS | TRANSACTIONS, max_size=8).map(b"".join), st.data())
+def test_hiredis_counts_what_the_scanner_does_or_declines(
+    stream: bytes, data: st.DataObject
+) -> None:
     by_scanner = counted(tally.count_commands, stream)
     assert by_scanner[0] == len(stream)
-    assert counted(tally_plain.count_commands, stream) == by_scanner
+    # Bytes that look like RESP3 make it decline.
+    assert counted(tally_plain.count_commands, stream) in (by_scanner, NOTHING)
+    part = stream[: data.draw(st.integers(0, len(stream)))]
+    assert counted(tally_plain.count_commands, part) in (
+        counted(tally.count_commands, part),
+        NOTHING,
+    )
 
 
-@given(st.lists(PLAIN_COMMANDS, min_size=1, max_size=8).map(b"".join), st.data())
-def test_scanner_and_hiredis_agree_at_every_cut(stream: bytes, data: st.DataObject) -> None:
-    chunk = stream[: data.draw(st.integers(0, len(stream)))]
-    by_hiredis = counted(tally_plain.count_commands, chunk)
-    if by_hiredis[0]:
-        assert by_hiredis == counted(tally.count_commands, chunk)
-    assert counted(tally_plain.count_commands, stream) == counted(tally.count_commands, stream)
+@pytest.mark.parametrize("count", [tally.count_commands, tally_plain.count_commands])
+def test_a_pipeline_is_counted_as_a_whole_and_up_to_a_partial_command(count: Counter) -> None:
+    get, put = encode_command(b"get", b"k"), encode_command(b"SET", b"k", b"v\r\n*1\r\n" * 9)
+    multi = encode_command(b"MULTI") + put + encode_command(b"exec")
+    stream = get + put * 14 + multi + encode_command(b"KEYS", b"*")
+    assert counted(count, stream) == (len(stream), [2, 1, 15, 1])
+    for cut in range(1, len(get)):
+        assert counted(count, stream + get[:cut]) == (len(stream), [2, 1, 15, 1])
 
 
 @given(st.lists(COMMANDS | ODDITIES, max_size=8).map(b"".join))
@@ -103,9 +113,9 @@ def test_hiredis_leaves_nothing_behind_for_the_next_chunk(stream: bytes) -> None
 def test_what_changes_the_session_is_left_to_the_relay(count: Counter) -> None:
     auth = encode_command(b"AUTH", b"user", b"password")
     get = encode_command(b"GET", b"k")
-    assert KINDS[b"AUTH"] == IS_TRACKED
+    assert kind_of(b"AUTH") == IS_TRACKED
     end, units = counted(count, get + auth + get)
-    assert (end, units) in ((0, [0, 0, 0, 0]), (len(get), [0, 1, 0, 0]))
+    assert (end, units) in (NOTHING, (len(get), [0, 1, 0, 0]))
     for unfinished in (
         encode_command(b"MULTI") + get,
         encode_command(b"EXEC"),
@@ -113,10 +123,10 @@ def test_what_changes_the_session_is_left_to_the_relay(count: Counter) -> None:
         encode_command(b"MULTI") + get + encode_command(b"EXEC", b"x"),
         encode_command(b"MULTI") * 2 + encode_command(b"EXEC"),
     ):
-        assert counted(count, unfinished) == (0, [0, 0, 0, 0])
+        assert counted(count, unfinished) == NOTHING
 
 
 def test_the_scanner_looks_up_no_name_that_is_longer_than_any() -> None:
     longest, longer = encode_command(b"n" * 128), encode_command(b"n" * 129)
     assert counted(tally.count_commands, longest) == (len(longest), [0, 0, 1, 0])
-    assert counted(tally.count_commands, longer) == (0, [0, 0, 0, 0])
+    assert counted(tally.count_commands, longer) == NOTHING
