@@ -324,6 +324,16 @@ class Relay:
         self._leave_multi(arguments)
         return None
 
+    def _on_config(self, arguments: list[bytes]) -> _Verdict:
+        """Where the data lies on the host is nothing for a reply to CONFIG GET."""
+        is_get = len(arguments) > 2 and arguments[1].upper() == b"GET"
+        if not is_get or not any(map(_may_mean_directory, arguments[2:])):
+            return None
+        if self._queued is not None:
+            return RequestError(Reason.UNSUPPORTED, "CONFIG GET dir inside MULTI is not supported")
+        self._has_marks = True
+        return self._marks.add_masked(wire.encode_command(*arguments))
+
     def _leave_multi(self, arguments: list[bytes]) -> list[int] | None:
         if len(arguments) != 1:
             return None  # Redis refuses it, and MULTI goes on
@@ -394,8 +404,13 @@ class Relay:
         self._marks.clear()
 
 
+def _may_mean_directory(pattern: bytes) -> bool:
+    return pattern.lower() == b"dir" or any(mark in pattern for mark in b"*?[\\")
+
+
 _TRACKED: Mapping[bytes, Callable[[Relay, list[bytes]], _Verdict]] = {
     b"AUTH": Relay._on_auth,
+    b"CONFIG": Relay._on_config,
     b"DISCARD": Relay._on_discard,
     b"EXEC": Relay._on_exec,
     b"HELLO": Relay._on_hello,

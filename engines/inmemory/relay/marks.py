@@ -20,6 +20,8 @@ MARKS_MAX = 4096
 _UNKNOWN_COMMAND = b"-ERR unknown command "
 _TOKEN_OFFSET = len(_UNKNOWN_COMMAND) + 1  # and a quote, which differs between versions
 _SEQUENCE_DIGITS = 8
+# The key in a reply to CONFIG GET, and the beginning of its value.
+_DIRECTORY_KEY = b"$3\r\ndir\r\n$"
 
 
 @dataclass(slots=True)
@@ -27,12 +29,14 @@ class Mark:
     """What to do where a mark's error shows up in the replies.
 
     It is replaced by `replacement`; `units` are given back if the reply behind it begins with the
-    byte `refund_on`.
+    byte `refund_on`. With `closed_by`, the name of a second mark, all between the two goes through
+    `mask_directory`.
     """
 
     replacement: bytes = b""
     units: Sequence[int] = ()
     refund_on: bytes = b""
+    closed_by: bytes = b""
 
 
 class Marks:
@@ -54,12 +58,21 @@ class Marks:
 
     def add(self, mark: Mark) -> bytes:
         """Return the command to send whose error stands for `mark`."""
+        return wire.encode_command(self._name(mark))
+
+    def add_masked(self, command: bytes) -> bytes:
+        """Return what to send so that the reply to `command` is masked."""
+        last = self._name(Mark())
+        first = self._name(Mark(closed_by=last))
+        return wire.encode_command(first) + command + wire.encode_command(last)
+
+    def _name(self, mark: Mark) -> bytes:
         self._count = (self._count + 1) % 16**_SEQUENCE_DIGITS
         name = self._token + b"%08x" % self._count
         if len(self._marks) >= MARKS_MAX:
             del self._marks[next(iter(self._marks))]
         self._marks[name] = mark
-        return wire.encode_command(name)
+        return name
 
     def replace(self, data: bytes, to_client: list[bytes]) -> list[Sequence[int]]:
         """Pass replies on to `to_client` without what marks stand for; return units to give back.
@@ -82,6 +95,18 @@ class Marks:
                 held_from = begin
                 break
             if mark is None:
+                continue
+            if mark.closed_by:
+                last = data.find(mark.closed_by, end)
+                closed_at = data.find(b"\r\n", last) + 2
+                if last < 0 or closed_at < 2:
+                    held_from = begin
+                    break
+                masked = mask_directory(data[end : last - _TOKEN_OFFSET])
+                to_client.append(data[start:begin] + masked)
+                del self._marks[name]
+                self._marks.pop(mark.closed_by, None)
+                start = search = closed_at
                 continue
             to_client.append(data[start:begin] + mark.replacement)
             if mark.refund_on and data.startswith(mark.refund_on, end):
@@ -108,3 +133,12 @@ class Marks:
         tail = data[begin:]
         is_begun = _UNKNOWN_COMMAND.startswith(tail[: len(_UNKNOWN_COMMAND)])
         return begin if is_begun and self._token.startswith(tail[_TOKEN_OFFSET:]) else len(data)
+
+
+def mask_directory(reply: bytes) -> bytes:
+    """Return a reply to CONFIG GET in which the working directory is the root."""
+    before, key, after = reply.partition(_DIRECTORY_KEY)
+    length, _, rest = after.partition(b"\r\n")
+    if not key or not length.isdigit():
+        return reply
+    return before + key + b"1\r\n/" + rest[int(length) :]

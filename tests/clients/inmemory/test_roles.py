@@ -130,11 +130,28 @@ def test_nothing_shows_the_host_or_another_instance(
     assert "tcp_port:0" in shown
 
 
-@pytest.mark.notimpl("CONFIG GET dir shows where the instance's data lie")
-@pytest.mark.xfail(strict=True)
-def test_config_get_shows_no_path_of_the_host(stack: Stack, rows: dict[str, Connection]) -> None:
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_config_get_shows_no_path_of_the_host(
+    stack: Stack, rows: dict[str, Connection], protocol: int
+) -> None:
+    client = redis.Redis.from_url(rows["admin"].uri, protocol=protocol)
+    everything = client.config_get("*")
+    assert str(stack.home) not in str(everything)
+    assert everything["dir"] == "/"
+    assert everything["maxmemory-policy"]
+    assert client.config_get("dir") == {"dir": "/"}
+    # In a pipeline each reply stays where it was asked for.
+    with client.pipeline(transaction=False) as pipe:
+        pipe.set("k", "v").config_get("d*").get("k")
+        stored, shown, value = pipe.execute()
+    assert (stored, shown["dir"], value) == (True, "/", b"v")
+
+
+def test_config_get_of_the_directory_is_refused_inside_multi(rows: dict[str, Connection]) -> None:
     client = redis.Redis.from_url(rows["admin"].uri)
-    assert str(stack.home) not in str(client.config_get("*"))
+    with client.pipeline() as pipe, pytest.raises(redis.ResponseError, match="inside MULTI"):
+        pipe.set("k", "v").config_get("dir").execute()
+    assert client.config_get("maxmemory-policy")
 
 
 def test_config_get_is_for_the_admin_alone(client: Raw) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engines.inmemory.plan import SignIn
 from engines.inmemory.relay import Relay
-from engines.inmemory.relay.marks import MARKS_MAX
+from engines.inmemory.relay.marks import MARKS_MAX, mask_directory
 from engines.inmemory.wire import encode_command
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import RequestClass
@@ -340,3 +340,37 @@ def test_goodbye_is_an_error_line() -> None:
     wired = Wired()
     assert wired.relay.goodbye(RequestError(Reason.SUSPENDED, "suspended")) == b"-ERR suspended\r\n"
     wired.relay.closed()
+
+
+CONFIG_REPLY = b"*4\r\n$3\r\ndir\r\n$17\r\n/srv/instances/xy\r\n$4\r\nport\r\n$1\r\n0\r\n"
+MASKED_REPLY = b"*4\r\n$3\r\ndir\r\n$1\r\n/\r\n$4\r\nport\r\n$1\r\n0\r\n"
+
+
+@given(st.sets(st.integers(1, 400)))
+def test_the_directory_in_a_reply_to_config_get_is_masked_however_it_is_cut(
+    points: set[int],
+) -> None:
+    wired = Wired()
+    sent = wired.client(encode_command(b"config", b"get", b"*") + encode_command(b"GET", b"k"))
+    first, last = (
+        b"-ERR unknown command '"
+        + sent[at + 5 : at + 5 + 41]
+        + b"', with args beginning with: \r\n"
+        for at in (sent.find(b"$41"), sent.rfind(b"$41"))
+    )
+    reply = first + CONFIG_REPLY + last + b"$1\r\nv\r\n"
+    cuts = sorted({0, len(reply), *(point for point in points if point < len(reply))})
+    pieces = [reply[a:b] for a, b in itertools.pairwise(cuts)]
+    assert b"".join(map(wired.server, pieces)) == MASKED_REPLY + b"$1\r\nv\r\n"
+    assert wired.relay.is_idle
+
+
+@pytest.mark.parametrize("reply", [b"-NOPERM no\r\n", b"*0\r\n", b"*2\r\n$3\r\ndir\r\n$0\r\n\r\n"])
+def test_other_replies_to_config_get_stay_whole(reply: bytes) -> None:
+    assert mask_directory(reply) == reply.replace(b"$0\r\n", b"$1\r\n/")
+
+
+def test_config_get_that_cannot_mean_the_directory_goes_on_as_it_came() -> None:
+    wired = Wired()
+    command = encode_command(b"CONFIG", b"GET", b"maxmemory")
+    assert wired.client(command) == command
