@@ -24,12 +24,6 @@ REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("Wrong signature", "not_rdb", "the file is no RDB file"),
     ("Out Of Memory", "too_large", "the content needs more memory than the plan has"),
     (
-        # Of one long string; its length is the file's word.
-        "failed allocating",
-        "too_large",
-        "the content needs more memory than the plan has, or the file is damaged",
-    ),
-    (
         "module data",
         "rdb_module",
         "the file has data of a server module, and the instance's server has no modules",
@@ -39,12 +33,13 @@ REFUSALS: tuple[tuple[str, str, str], ...] = (
         "rdb_databases",
         "the file has keys in database 16 or above; an instance has the databases 0 to 15",
     ),
-    ("Unexpected EOF", "rdb_truncated", "the file ends too early"),
-    ("Short read", "rdb_truncated", "the file ends too early"),
     ("RDB checksum", "rdb_checksum", "the file is damaged: its checksum does not agree"),
     ("RDB CRC", "rdb_checksum", "the file is damaged: its checksum does not agree"),
 )
-DAMAGED = TaskError("rdb_damaged", "the file is damaged: the server cannot read it")
+# Redis has these words both for a file that ends and for memory that does.
+SHORT = ("Unexpected EOF", "Short read or OOM")
+END_BYTES = 9  # opcode EOF and the checksum, since version 5
+OPCODE_EOF = 0xFF
 
 
 def check_header(head: bytes) -> int:
@@ -58,9 +53,18 @@ def check_header(head: bytes) -> int:
     return int(found[1] or found[2])
 
 
-def refusal(said: str) -> TaskError:
-    """Return why a server that wrote `said` did not load a file."""
+def has_end(tail: bytes) -> bool:
+    """Say whether the last `END_BYTES` of a file are an end; any bytes are, one time in 256."""
+    return len(tail) == END_BYTES and tail[0] == OPCODE_EOF
+
+
+def refusal(said: str, *, is_whole: bool) -> TaskError:
+    """Return why a server that wrote `said` did not load a file, which may have its end."""
     for words, code, detail in REFUSALS:
         if words in said:
             return TaskError(code, detail)
-    return DAMAGED
+    if any(words in said for words in SHORT):
+        if is_whole:
+            return TaskError("too_large", "the content needs more memory than the plan has")
+        return TaskError("rdb_truncated", "the file ends too early")
+    return TaskError("rdb_damaged", "the file is damaged: the server cannot read it")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
 import signal
 import time
@@ -121,7 +122,7 @@ class ScratchServer:
         """Ask how it is; nothing where it does not answer yet. Raises TaskError if it ended."""
         self._progress.check()
         if self._process is None or not self._process.is_running:
-            raise rdb.refusal(await asyncio.to_thread(self._said))
+            raise await asyncio.to_thread(self._refusal)
         if time.monotonic() > deadline:
             raise TaskError("too_slow", "the file took too long to load")
         try:
@@ -135,11 +136,17 @@ class ScratchServer:
     async def _say(self, *commands: tuple[str, ...]) -> list[Reply]:
         return await exchange(self._socket, self._secret, commands)
 
-    def _said(self) -> str:
+    def _refusal(self) -> TaskError:
+        """Read in the server's log why it ended."""
         try:
-            return self._site.log.read_bytes()[:SAID_BYTES_MAX].decode(errors="replace")
-        except FileNotFoundError:
-            return ""
+            with self._site.log.open("rb") as log:
+                said = log.read(SAID_BYTES_MAX).decode(errors="replace")
+            with self.file.open("rb") as file:
+                file.seek(-rdb.END_BYTES, os.SEEK_END)
+                is_whole = rdb.has_end(file.read())
+        except OSError:
+            return rdb.refusal("", is_whole=False)
+        return rdb.refusal(said, is_whole=is_whole)
 
     def _render(self) -> str:
         digest = hashlib.sha256(self._secret.encode()).hexdigest()

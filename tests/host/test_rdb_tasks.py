@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +29,9 @@ from tests.host.rdb_files import (
     rdb_of,
     upload,
 )
-from tests.servers import PostgresServer, server_binaries, wait_until
+from tests.servers import PostgresServer, as_service, server_binaries, wait_until
 
+ORDINARY = Limits()
 SMALL = Limits(memory_bytes=8 * MEBIBYTE)
 
 
@@ -58,9 +60,9 @@ def host(
 
 @contextlib.contextmanager
 def running_instance(
-    control: ControlPlane, name: str, **limits: object
+    control: ControlPlane, name: str, limits: Limits = ORDINARY
 ) -> Iterator[InstanceRecord]:
-    record = make_record("inmemory", name, limits=replace(Limits(), **limits))  # type: ignore[arg-type]
+    record = make_record("inmemory", name, limits=limits)
     control.publish(record)
     control.wait(record, "running")
     try:
@@ -349,8 +351,7 @@ def test_killed_host_leaves_no_workplace_of_a_task_that_ended(
 ) -> None:
     host.end(signal.SIGKILL)
     rest = workplace(host, instance)
-    rest.mkdir()
-    (rest / "redis.conf").touch()
+    subprocess.run(["mkdir", "-p", rest / "data"], check=True, **as_service())
     host.start()
     wait_until(lambda: not rest.exists(), "the rest is removed")
     assert value(host, instance, "none") is None
