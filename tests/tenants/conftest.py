@@ -23,7 +23,7 @@ from tests.tenants.cast import Cast  # noqa: E402
 
 EXCHANGE = [
     f"publish.{table}"
-    for table in ("record", "observed", "usage_intake", "audit_intake", "key_seen")
+    for table in ("record", "observed", "usage_intake", "audit_intake", "key_seen", "task")
 ]
 
 
