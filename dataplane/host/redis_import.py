@@ -71,6 +71,7 @@ class RdbImport:
         finally:
             await self._scratch.kill()
         await asyncio.to_thread(self._finish)
+        self._order.progress.done_bytes = self._order.progress.total_bytes
         return result
 
     async def commit(self) -> None:
