@@ -69,20 +69,14 @@ class Tasks:
 
     async def run(self) -> None:
         """Carry tasks out until cancelled."""
-        rows = asyncio.create_task(self._rows.run(), name="task rows")
         try:
-            while True:
-                done, _ = await asyncio.wait((rows,), timeout=ADVANCE_SECONDS)
-                if done:
-                    rows.result()  # raises what ended it: a bug
-                for task_id, progress in tuple(self._progress.items()):
-                    await self._rows.advance(task_id, progress)
+            await self._rows.run()
         finally:
             for progress in self._progress.values():
                 progress.is_cancelled = True  # threads end at their next chunk
-            for each in (rows, *self._stages.values()):
+            for each in self._stages.values():
                 each.cancel()
-            await asyncio.gather(rows, *self._stages.values(), return_exceptions=True)
+            await asyncio.gather(*self._stages.values(), return_exceptions=True)
 
     def _on_rows(self, rows: list[TaskRow]) -> None:
         if not self._is_swept:
@@ -159,12 +153,22 @@ class Tasks:
             progress.check()
             if not await self._rows.move(task_id, State.RUNNING, {State.WAITING}):
                 return
-            result = await work.prepare()
+            telling = asyncio.create_task(self._tell(task_id, progress))
+            try:
+                result = await work.prepare()
+            finally:
+                telling.cancel()
         progress.check()
         await self._rows.advance(task_id, progress)
         end = State.PREPARED if work.commits else State.DONE
         log.info("task_prepared", task_id=task_id, state=end.value)
         await self._rows.move(task_id, end, {State.RUNNING}, Outcome(result=result))
+
+    async def _tell(self, task_id: str, progress: Progress) -> None:
+        """Write how far a stage is, again and again."""
+        while True:
+            await asyncio.sleep(ADVANCE_SECONDS)
+            await self._rows.advance(task_id, progress)
 
     async def _commit(self, work: Work, task_id: str) -> None:
         await work.commit()
