@@ -39,8 +39,6 @@ MARK = "imported.json"
 # A pid file of the scratch server would be taken for the instance's.
 SCRATCH_FILES = ("redis.pid", "dump.rdb")
 
-TOO_LARGE = TaskError("too_large", "the content needs more memory than the plan has")
-
 log = structlog.get_logger("host")
 
 
@@ -90,7 +88,7 @@ class RdbImport:
         wanted = self._order.parameters
         expected = Stored(int(wanted["size_bytes"]), str(wanted["sha256"]))
         if expected.size_bytes > limits.memory_bytes:
-            raise TOO_LARGE
+            raise TaskError("too_large", "the file is larger than the plan's memory")
         self._scratch.data.mkdir(mode=0o700, parents=True)
         free = shutil.disk_usage(self._workplace).free
         # The file, the append-only file of its content, and what that is written to first.
@@ -170,7 +168,10 @@ def _measured(facts: Mapping[str, str], limits: Limits) -> dict[str, int]:
     memory_bytes = int(facts["used_memory"])
     # Where keys may be evicted the server makes room by itself, as for any other write.
     if limits.eviction_policy == "noeviction" and memory_bytes > limits.memory_bytes:
-        raise TOO_LARGE
+        raise TaskError(
+            "too_large",
+            f"the content needs {memory_bytes} bytes of memory, the plan has {limits.memory_bytes}",
+        )
     keys = [value for name, value in facts.items() if name.startswith("db")]
     return {
         "keys": sum(int(value.removeprefix("keys=").split(",")[0]) for value in keys),

@@ -133,13 +133,17 @@ class TaskRows:
             task_id, to.value, outcome.code, outcome.detail, result, states,
             wish and wish.value, OBSERVED_CHANNEL,
         )  # fmt: skip
+        pause = RETRY_SECONDS_MIN
         while True:
             await self._connected.wait()
-            with contextlib.suppress(*UNAVAILABLE):
+            try:
                 async with self._lock:
                     if self._connection is not None:
                         return bool(await self._connection.fetch(MOVE, *arguments))
-            await asyncio.sleep(RETRY_SECONDS_MIN)
+            except UNAVAILABLE as error:
+                log.info("task_not_moved", task_id=task_id, state=to.value, error=repr(error))
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, RETRY_SECONDS_MAX)
 
     async def advance(self, task_id: str, progress: Progress) -> None:
         """Write how far a task is; left out while the database is away."""

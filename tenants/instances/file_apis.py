@@ -193,7 +193,8 @@ class FileStream(StreamingHttpResponse):
 
 class FileContentApi(TenantApi):
     actions = {"GET": "instances.export", "PUT": "files.manage"}
-    http_method_names = ["get", "head", "put"]
+    # No HEAD: the list says size and digest, and nothing need be opened for it.
+    http_method_names = ["get", "put"]
     parser_classes = [PartParser]
     content_negotiation_class = _AnyAccept
 
@@ -205,8 +206,7 @@ class FileContentApi(TenantApi):
         file = _file(self, instance, file_id)
         if file.state != FileState.READY:
             raise ConflictError(f"the file is {file.state}", code="file_not_ready")
-        if request.method == "GET":
-            self._note_download(request)
+        self._note_download(request)
         name = f"{instance}-{file.created_at:%Y%m%d-%H%M%S}.rdb"
         headers = {
             "Content-Length": str(file.size_bytes),

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from engines import registry
@@ -35,8 +35,8 @@ from tenants.usage.limits import limits_of
 # Parts make a folder long; only the last may be shorter.
 PART_BYTES_MIN = 64 * 1024
 SHA256 = re.compile(r"[0-9a-f]{64}")
-# Where a file is made whose operation did not succeed: the host has let go of it by then.
-UNWANTED_AFTER = timedelta(hours=1)
+# An export that failed is out of sight at once; its bytes go when the host has surely let go of it.
+LET_GO_AFTER = timedelta(hours=1)
 
 # Engines whose data can be exported and imported, by the kind of their server.
 EXPORTS = {Placement.REDIS_SERVER: Kind.RDB_EXPORT}
@@ -187,16 +187,21 @@ def file_delete(*, file: DataFile) -> None:
 
 def files_sweep() -> int:
     """Remove the files whose time is over; return how many."""
-    expired = DataFile.objects.filter(expires_at__lte=timezone.now())
+    expired = DataFile.objects.filter(_is_over())
     return sum(_remove(file_id) for file_id in expired.values_list("pk", flat=True))
+
+
+def _is_over() -> Q:
+    now = timezone.now()
+    return Q(expires_at__lte=now - LET_GO_AFTER) | (
+        Q(expires_at__lte=now) & ~Q(state=FileState.WRITING)
+    )
 
 
 @transaction.atomic
 def _remove(file_id: UUID) -> bool:
     file = (
-        DataFile.objects.select_for_update(skip_locked=True)
-        .filter(pk=file_id, expires_at__lte=timezone.now())
-        .first()
+        DataFile.objects.select_for_update(skip_locked=True).filter(_is_over(), pk=file_id).first()
     )
     if file is None or _is_in_use(file):
         return False

@@ -14,7 +14,7 @@ from django.utils import timezone
 from engines import registry
 from engines.kit.tasks import COMMITTED, ENDED, State, Wish
 from tenants.core.errors import ConflictError
-from tenants.instances.files import EXPORTS, IMPORTS, UNWANTED_AFTER
+from tenants.instances.files import EXPORTS, IMPORTS
 from tenants.instances.models import DataFile, FileState
 from tenants.operations.job import Job, StepError, Waiting
 from tenants.publish.host_tasks import HostTask, task_get, task_request, task_wish
@@ -49,7 +49,7 @@ def export_ended(job: Job, why: str) -> None:
     """Without success there is no file; the host drops what it has of it."""
     task_wish(task_id=_task_id(job), instance=job.instance, wish=Wish.CANCEL)
     DataFile.objects.filter(pk=job.params["file_id"]).update(
-        state=FileState.WRITING, expires_at=timezone.now() + UNWANTED_AFTER
+        state=FileState.WRITING, expires_at=timezone.now()
     )
 
 
@@ -115,5 +115,5 @@ def _task(job: Job) -> HostTask:
 def _file(job: Job) -> DataFile:
     file = DataFile.objects.filter(pk=job.params["file_id"]).first()
     if file is None:
-        raise StepError("the file has expired", code="file_expired")
+        raise ConflictError("the file has expired", code="file_expired")
     return file

@@ -302,7 +302,13 @@ def test_export_that_failed_or_was_cancelled_leaves_no_file(instance: Instance) 
         assert task_row(operation)["wish"] == "cancel"
         file = DataFile.objects.get(pk=operation.params["file_id"])
         assert file.state == "writing"
-        assert file.expires_at <= timezone.now() + files.UNWANTED_AFTER
+        assert not files.file_list(instance=instance).exists()
+        assert files.files_sweep() == 0, "the host may still write"
+    DataFile.objects.update(expires_at=timezone.now() - files.LET_GO_AFTER)
+    assert files.files_sweep() == 2
+    with pytest.raises(ConflictError) as refused:
+        operation_retry(operation=operation)
+    assert refused.value.code == "file_expired"
 
 
 def test_one_operation_at_a_time(cast: Cast, instance: Instance) -> None:
