@@ -101,6 +101,12 @@ class ControlPlane:
             )
             self._announce(task_id)
 
+    def put_task(self, task_id: str, state: State) -> None:
+        """Put a task in the state in which a killed host left it."""
+        self._connection.execute(
+            "UPDATE publish.task SET state = %s WHERE task_id = %s", (state, task_id)
+        )
+
     def task(self, task_id: str) -> dict[str, Any]:
         """Return the row of a task."""
         with self._connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:

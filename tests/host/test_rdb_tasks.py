@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from dataplane.files import exchange_names
 from dataplane.host import paths
 from dataplane.host.binaries import server_version
 from engines.kit.records import Desired, InstanceRecord, Limits
@@ -346,6 +347,32 @@ def test_killed_host_finishes_the_import_when_it_is_back(
     control.wait_task(task, State.DONE)
     assert (value(host, instance, "old"), value(host, instance, "new")) == (None, "1")
     wait_until(lambda: not workplace(host, instance).exists(), "nothing is left")
+
+
+@pytest.mark.parametrize("is_exchanged", [False, True])
+def test_host_killed_at_the_exchange_goes_on_from_either_side_of_it(
+    control: ControlPlane,
+    host: HostProcess,
+    instance: InstanceRecord,
+    program: Path,
+    is_exchanged: bool,
+) -> None:
+    with client_of(host, instance) as client:
+        client.set("old", "1")
+    data = rdb_of(program, ("SET", "new", "1"))
+    task = control.start_task(instance, Kind.RDB_IMPORT, **upload(host.home, data))
+    control.wait_task(task, State.PREPARED)
+    host.end(signal.SIGKILL)
+    os.kill(host.redis_pid(instance), signal.SIGKILL)
+    served = paths.data_dir(host.home, instance.instance_id) / "data"
+    if is_exchanged:
+        exchange_names(served, workplace(host, instance) / "data")
+    control.wish(task, Wish.COMMIT)
+    control.put_task(task, State.COMMITTING)
+    host.start()
+    control.wait_task(task, State.DONE)
+    assert (value(host, instance, "old"), value(host, instance, "new")) == (None, "1")
+    wait_until(lambda: not workplace(host, instance).exists(), "the old data are removed")
 
 
 def test_killed_host_leaves_no_workplace_of_a_task_that_ended(

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from django.core.files.storage import storages
-from django.db import connection, transaction
+from django.db import ProgrammingError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -440,3 +440,23 @@ def test_every_step_stands_being_done_twice(cast: Cast, instance: Instance) -> N
         assert step.do(job) is None
         assert task_row(operation)["parameters"] == before["parameters"]
     assert task_row(operation)["wish"] == "commit"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE publish.task SET wish = 'commit'",
+        "UPDATE publish.task SET parameters = '{}'",
+        "DELETE FROM publish.task",
+        "INSERT INTO publish.task (task_id, instance_id, host, kind) "
+        "VALUES (gen_random_uuid(), gen_random_uuid(), 'local', 'rdb_export')",
+    ],
+)
+def test_a_data_plane_writes_only_how_far_it_is(instance: Instance, statement: str) -> None:
+    run(instance_export(instance=instance, actor="test"))
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL ROLE weftkit_dataplane")
+        cursor.execute("UPDATE publish.task SET state = 'running'")
+        assert cursor.rowcount == 1
+        with pytest.raises(ProgrammingError, match="permission denied"), transaction.atomic():
+            cursor.execute(statement)
