@@ -158,7 +158,7 @@ def test_both_layouts_of_the_append_only_file_are_the_servers_own(
     served = paths.data_dir(host.home, instance.instance_id) / "data"
     layout = "appendonlydir" if server_version(program) >= (7,) else "appendonly.aof"
     wait_until(lambda: not (served / "imported.json").exists(), "the mark is removed")
-    assert {path.name for path in served.iterdir()} == {layout, "redis.pid"}
+    assert {path.name for path in served.iterdir()} == {layout, "redis.pid", "socket"}
 
 
 @pytest.mark.parametrize(
