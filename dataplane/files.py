@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
 PRIVATE = 0o600
 # What a killed writer leaves behind ends so; collectors of old rests look for it.
 UNNAMED_SUFFIX = ".new"
+# Of <fcntl.h> and <linux/fs.h>.
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
@@ -28,8 +34,29 @@ def write_atomically(path: Path, content: bytes, *, mode: int = PRIVATE) -> None
 def write_durably(path: Path, content: bytes) -> None:
     """Replace a file, and return once the new name also survives a power failure."""
     write_atomically(path, content)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    sync_path(path.parent)
+
+
+def exchange_names(first: Path, second: Path) -> None:
+    """Let two files or directories have each other's name, at once and durably.
+
+    renameat2(2): a crash leaves both names, before or after. Raises OSError, also where the file
+    system cannot do it.
+    """
+    done = _libc.renameat2(
+        AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE
+    )
+    if done != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(first))
+    sync_path(first.parent)
+    sync_path(second.parent)
+
+
+def sync_path(path: Path) -> None:
+    """Return once a file's content, or a directory's names, are on disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

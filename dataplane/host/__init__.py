@@ -15,6 +15,12 @@ Read in this order:
     template, clone  the ready-made data directory, and copying it
     postgres, redis  the two kinds of server, behind the protocol of `server`
     feed, snapshot   records in, observations out, and the last known good file
-    keeper           one task an instance: compares, acts, reports
+    keeper           one asyncio task an instance: compares, acts, reports
+    work             what a task of `publish.task` is: stages that can be begun again
+    task_rows, tasks the rows of this host, and who carries them out
+    depot            the files that the planes hand to each other
+    rdb              what is known of RDB files
+    redis_export     a running server saves
+    redis_import     a file is proven in a `redis_scratch`, then takes the data's place
     host             all keepers together, start and stop of the whole
 """

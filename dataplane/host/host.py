@@ -27,6 +27,7 @@ from dataplane.host.postgres import PostgresServer
 from dataplane.host.redis import RedisServer
 from dataplane.host.server import Server, Site
 from dataplane.host.settings import HostSettings
+from dataplane.host.tasks import Tasks
 from engines import registry
 from engines.kit.contract import Placement
 from engines.kit.records import InstanceRecord
@@ -69,6 +70,7 @@ class Host:
             on_records=self._on_records,
         )
         self._around = Surroundings(observe=self._feed.observe, on_change=self._changed.set)
+        self._work = Tasks(settings, self._keeper_of)
 
     async def run(self, ends: asyncio.Event, stops_servers: Callable[[], bool]) -> None:
         """Keep all instances until `ends` is set; then stop their servers, or let them run."""
@@ -77,18 +79,22 @@ class Host:
             self._keep(record.instance_id, record)
         feed = asyncio.create_task(self._feed.run(), name="feed")
         files = asyncio.create_task(self._write_files(), name="files")
+        work = asyncio.create_task(self._work.run(), name="tasks")
         templates = asyncio.create_task(asyncio.to_thread(self._build_templates))
         end = asyncio.create_task(ends.wait())
         try:
-            await asyncio.wait((feed, files, end), return_when=asyncio.FIRST_COMPLETED)
-            for task in (feed, files):
+            await asyncio.wait((feed, files, work, end), return_when=asyncio.FIRST_COMPLETED)
+            for task in (feed, files, work):
                 if task.done():
                     task.result()  # raises what ended it: a bug; the supervisor starts us again
+            # Before the servers: what is cut off here, the next host begins again.
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
             await self._finish(stops=stops_servers())
         finally:
-            for each in (feed, files, templates, end):
+            for each in (feed, files, work, templates, end):
                 each.cancel()
-            await asyncio.gather(feed, files, templates, end, return_exceptions=True)
+            await asyncio.gather(feed, files, work, templates, end, return_exceptions=True)
             paths.host_state(self._settings.run_dir).unlink(missing_ok=True)
 
     async def _finish(self, *, stops: bool) -> None:
@@ -140,7 +146,12 @@ class Host:
             self._keep_unexplained()
             for keeper in self._keepers.values():
                 keeper.look()
+        self._work.look()
         self._changed.set()
+
+    def _keeper_of(self, instance_id: str) -> Keeper | None:
+        """Return who keeps an instance, once the database has said which there are."""
+        return self._keepers.get(instance_id) if self._around.may_change_data else None
 
     def _let_go(self, instance_id: str) -> None:
         """Keep an instance that has lost its record: stopped; or not at all if it was removed."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
@@ -31,6 +32,7 @@ BACK_OFF_SECONDS = (0.25, 30.0)
 STABLE_SECONDS = 60.0  # a server that ran so long starts again at once
 
 log = structlog.get_logger("host")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class Keeper:
         self._record: InstanceRecord | None = None
         self._known: Observation | None = None  # the newest that the database has or will have
         self._wake = asyncio.Event()
+        self._held = asyncio.Lock()  # by a step, or by whoever works on the server instead
         self._back_off = BackOff()
         self._is_ready = False
         self._ready_since = 0.0
@@ -125,7 +128,10 @@ class Keeper:
         while True:
             self._wake.clear()
             try:
-                pause = self._back_off.remaining(time.monotonic()) or await self._step()
+                pause = self._back_off.remaining(time.monotonic())
+                if not pause:
+                    async with self._held:
+                        pause = await self._step()
             except (ServerError, OSError) as error:
                 pause = await self._failed(error)
             except Exception as error:
@@ -133,6 +139,21 @@ class Keeper:
                 log.exception("step_broke", instance_id=self._instance_id)
                 pause = await self._failed(error)
             await self._sleep(pause)
+
+    async def hold(self, work: Callable[[Server, InstanceRecord], Awaitable[T]]) -> T:
+        """Do `work` while nobody else touches the server, then look at it anew.
+
+        Raises ServerError where the record does not want the server to run.
+        """
+        async with self._held:
+            record = self._record
+            if record is None or record.desired is not Desired.RUNNING:
+                raise ServerError("the instance is not in service", is_final=True)
+            try:
+                return await work(self._server, record)
+            finally:
+                self._is_ready = False
+                self._wake.set()
 
     async def finish(self, *, stops: bool) -> None:
         """End with the host: stop the server, or let it run for the next host to adopt."""

@@ -3,7 +3,9 @@
     <home>/instances/<hex>/          of the instance with that UUID
         data/                        PostgreSQL's data directory, or Redis' working directory
         server.log, server.log.1     what the server wrote; bounded in size
+        workplace/                   of a task that makes new data for it, while that goes on
         instance.json                which engine and server version made `data`
+    <home>/files/                    exports and imports, see `depot`
     <home>/templates/                ready-made PostgreSQL data directories
     <home>/host/records.json         the host's last known good records
     <run>/i/<hex>/.s.PGSQL.5432      PostgreSQL's socket
@@ -35,6 +37,11 @@ def instances_dir(home: Path) -> Path:
 def data_dir(home: Path, instance_id: str) -> Path:
     """Return the directory of all that belongs to one instance."""
     return instances_dir(home) / instance_hex(instance_id)
+
+
+def workplace(instance_dir: Path) -> Path:
+    """Return where a task makes new data of an instance, beside those that are served."""
+    return instance_dir / "workplace"
 
 
 def socket_dir(run_dir: Path, instance_id: str) -> Path:

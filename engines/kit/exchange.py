@@ -1,9 +1,10 @@
 """The tables and channels in which the two planes meet; nothing else is shared between them.
 
 The control plane writes `publish.record` and reads the rest; the data plane and the instance hosts
-do the opposite. Every write is followed by a NOTIFY in the same transaction, so that listeners
-hear of it only once it is durable. The DDL is run by a migration of `tenants/publish` and by the
-data plane's own tests.
+do the opposite. `publish.task` is written by both: the control plane makes the row and says what it
+wishes, the host says how far it is. Every write is followed by a NOTIFY in the same transaction, so
+that listeners hear of it only once it is durable. The DDL is run by migrations of
+`tenants/publish` and by the data plane's own tests.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ SCHEMA = "publish"
 RECORD_CHANNEL = "weftkit_record"
 OBSERVED_CHANNEL = "weftkit_observed"
 INTAKE_CHANNEL = "weftkit_intake"
+TASK_CHANNEL = "weftkit_task"
 
 # The database role of data planes and instance hosts: it can do what `GRANTS` says, nothing more.
 DATAPLANE_ROLE = "weftkit_dataplane"
@@ -74,6 +76,31 @@ DDL: tuple[str, ...] = (
         last_used_at timestamptz NOT NULL
     )
     """,
+    # One piece of long work of an instance host (`engines/kit/tasks.py` has the words). The host
+    # writes what follows `state`; the rest is the control plane's.
+    """
+    CREATE TABLE IF NOT EXISTS publish.task (
+        task_id uuid PRIMARY KEY,
+        instance_id uuid NOT NULL,
+        host text NOT NULL,
+        kind text NOT NULL,
+        parameters jsonb NOT NULL DEFAULT '{}',
+        wish text NOT NULL DEFAULT 'prepare' CHECK (wish IN ('prepare', 'commit', 'cancel')),
+        created_at timestamptz NOT NULL DEFAULT now(),
+        state text NOT NULL DEFAULT 'waiting' CHECK (state IN (
+            'waiting', 'running', 'prepared', 'committing', 'done', 'failed', 'cancelled')),
+        done_bytes bigint NOT NULL DEFAULT 0,
+        total_bytes bigint NOT NULL DEFAULT 0,
+        code text NOT NULL DEFAULT '',
+        detail text NOT NULL DEFAULT '',
+        result jsonb NOT NULL DEFAULT '{}',
+        changed_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS task_open ON publish.task (host)
+    WHERE state NOT IN ('done', 'failed', 'cancelled')
+    """,
 )
 
 GRANTS: tuple[str, ...] = (
@@ -82,4 +109,6 @@ GRANTS: tuple[str, ...] = (
     f"GRANT SELECT, INSERT, UPDATE, DELETE ON publish.observed TO {DATAPLANE_ROLE}",
     f"GRANT SELECT, INSERT ON publish.usage_intake, publish.audit_intake TO {DATAPLANE_ROLE}",
     f"GRANT SELECT, INSERT, UPDATE ON publish.key_seen TO {DATAPLANE_ROLE}",
+    f"GRANT SELECT, UPDATE (state, done_bytes, total_bytes, code, detail, result, changed_at) "
+    f"ON publish.task TO {DATAPLANE_ROLE}",
 )

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from tenants.accounts.models import MemberRole
 
 READ = frozenset(
-    {"tenant.read", "members.read", "instances.read", "credentials.read", "operations.read"}
+    {
+        "tenant.read",
+        "members.read",
+        "instances.read",
+        "credentials.read",
+        "operations.read",
+        "files.read",
+    }
 )
 USAGE = frozenset({"usage.read"})
 AUDIT = frozenset({"audit.read"})
@@ -20,6 +27,9 @@ WORK = frozenset(
         "instances.create",
         "instances.update",
         "instances.suspend",
+        "instances.export",
+        "instances.import",
+        "files.manage",
         "credentials.create",
         "credentials.rotate",
         "credentials.revoke",

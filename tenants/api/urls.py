@@ -10,6 +10,7 @@ from tenants.audit import apis as audit
 from tenants.iam import apis as iam
 from tenants.instances import apis as instances
 from tenants.instances import credential_apis as credentials
+from tenants.instances import file_apis as files
 from tenants.operations import apis as operations
 from tenants.usage import apis as usage
 
@@ -18,6 +19,7 @@ app_name = "api"
 TENANT = "tenants/<str:tenant>"
 INSTANCE = f"{TENANT}/instances/<str:instance>"
 CREDENTIAL = f"{INSTANCE}/credentials/<uuid:credential_id>"
+FILE = f"{INSTANCE}/files/<uuid:file_id>"
 OPERATION = f"{TENANT}/operations/<uuid:operation_id>"
 
 # Each address with its name and its view.
@@ -36,6 +38,11 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{INSTANCE}/credentials", "credentials", credentials.CredentialListApi),
     (CREDENTIAL, "credential", credentials.CredentialDetailApi),
     (f"{CREDENTIAL}/rotate", "credential-rotate", credentials.CredentialRotateApi),
+    (f"{INSTANCE}/export", "instance-export", files.InstanceExportApi),
+    (f"{INSTANCE}/files", "files", files.FileListApi),
+    (FILE, "file", files.FileDetailApi),
+    (f"{FILE}/content", "file-content", files.FileContentApi),
+    (f"{INSTANCE}/import", "instance-import", files.InstanceImportApi),
     (f"{INSTANCE}/resume", "instance-resume", instances.InstanceResumeApi),
     (f"{INSTANCE}/suspend", "instance-suspend", instances.InstanceSuspendApi),
     (f"{INSTANCE}/undelete", "instance-undelete", instances.InstanceUndeleteApi),

@@ -21,6 +21,7 @@ class Action:
 REQUESTS: Mapping[tuple[str, str], Action] = {
     ("DELETE", "api-key"): Action("weftkit.api-key.revoke"),
     ("DELETE", "credential"): Action("weftkit.credential.revoke"),
+    ("DELETE", "file"): Action("weftkit.file.delete"),
     ("DELETE", "instance"): Action("weftkit.instance.delete"),
     ("DELETE", "member"): Action("weftkit.member.remove"),
     ("PATCH", "instance"): Action("weftkit.instance.update"),
@@ -28,6 +29,9 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("POST", "api-keys"): Action("weftkit.api-key.create", made="id"),
     ("POST", "credential-rotate"): Action("weftkit.credential.rotate"),
     ("POST", "credentials"): Action("weftkit.credential.create", made="id"),
+    ("POST", "files"): Action("weftkit.file.create", made="id"),
+    ("POST", "instance-export"): Action("weftkit.instance.export"),
+    ("POST", "instance-import"): Action("weftkit.instance.import"),
     ("POST", "instance-resume"): Action("weftkit.instance.resume"),
     ("POST", "instance-suspend"): Action("weftkit.instance.suspend"),
     ("POST", "instance-undelete"): Action("weftkit.instance.undelete"),
@@ -37,7 +41,8 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("POST", "operation-reset"): Action("weftkit.operation.reset"),
     ("POST", "operation-retry"): Action("weftkit.operation.retry"),
 }
-# What no request below a tenant asks for.
-OTHERS = frozenset({"weftkit.instance.purge", "weftkit.session.start"})
+# What no changing request below a tenant asks for. Parts of an upload leave no events:
+# the making of the file and its import do.
+OTHERS = frozenset({"weftkit.file.download", "weftkit.instance.purge", "weftkit.session.start"})
 
 NAMES = frozenset(action.name for action in REQUESTS.values()) | OTHERS

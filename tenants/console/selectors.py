@@ -9,6 +9,10 @@ from tenants.accounts.models import MemberRole, Tenant, User
 from tenants.accounts.permissions import role_allows
 from tenants.instances.models import Instance
 from tenants.instances.selectors import Connection, connection_of, instance_list
+from tenants.operations.models import Operation
+from tenants.operations.selectors import operation_list
+
+OPERATIONS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class TenantSection:
     tenant: Tenant
     role: MemberRole
     rows: list[InstanceRow]
+    operations: list[Operation]
 
 
 def dashboard_tenants(user: User) -> list[TenantSection]:
@@ -46,4 +51,6 @@ def _section(tenant: Tenant, role: MemberRole) -> TenantSection:
         for instance in instance_list(tenant=tenant).order_by("handle")
         if role_allows(role, "instances.read")
     ]
-    return TenantSection(tenant, role, rows)
+    may_follow = role_allows(role, "operations.read")
+    newest = operation_list(tenant=tenant).order_by("-id")[:OPERATIONS_SHOWN] if may_follow else []
+    return TenantSection(tenant, role, rows, list(newest))

@@ -1,4 +1,6 @@
-"""The only body that the API reads: JSON, and no more of it than any request of ours can need."""
+"""The bodies that the API reads: JSON, and no more of it than any request of ours can need; and
+the bytes of one part of a file.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from io import BytesIO
 from typing import IO, Any
 
 from rest_framework.exceptions import APIException, ParseError
-from rest_framework.parsers import JSONParser
+from rest_framework.parsers import BaseParser, JSONParser
 
 BODY_BYTES_MAX = 256 * 1024
 
@@ -34,3 +36,21 @@ class BoundedJSONParser(JSONParser):
             return super().parse(BytesIO(body), media_type, parser_context)
         except RecursionError as error:
             raise ParseError("The body is nested too deeply.") from error
+
+
+class PartParser(BaseParser):
+    """Takes one part of a file, whole: nothing larger reaches us (`bounded_daphne`)."""
+
+    media_type = "application/octet-stream"
+    bytes_max = 4 * 1024 * 1024
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        body = stream.read(self.bytes_max + 1)
+        if len(body) > self.bytes_max:
+            raise BodyTooLargeError(f"A part has at most {self.bytes_max} bytes.")
+        return {"part": body}

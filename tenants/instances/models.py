@@ -1,4 +1,4 @@
-"""Instance, Credential, and the up to two live secrets of a credential."""
+"""Instance, Credential with its up to two live secrets, and DataFile."""
 
 from __future__ import annotations
 
@@ -170,3 +170,45 @@ class CredentialSecret(BaseModel):
                 condition=models.Q(slot__lt=SECRETS_MAX), name="secret_slots_are_two"
             ),
         ]
+
+
+class FileOrigin(models.TextChoices):
+    EXPORT = "export"
+    UPLOAD = "upload"
+
+
+class FileState(models.TextChoices):
+    WRITING = "writing"  # an export that its operation has not finished
+    RECEIVING = "receiving"  # an upload of which parts are missing
+    READY = "ready"
+
+
+class DataFile(BaseModel):
+    """A file with an instance's data: exported from it, or uploaded to be imported.
+
+    `storage_name` is unguessable and never shown. A row goes after its file, some time after
+    `expires_at`; from then on it is not found any more.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+")
+    instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="files")
+    origin = models.CharField(max_length=8, choices=FileOrigin.choices)
+    state = models.CharField(max_length=16, choices=FileState.choices)
+    storage_name = models.CharField(max_length=64, unique=True)
+    size_bytes = models.BigIntegerField(default=0)
+    received_bytes = models.BigIntegerField(default=0)
+    sha256 = models.CharField(max_length=64, blank=True)
+    expires_at = models.DateTimeField(db_index=True)
+    created_by = models.CharField(max_length=300)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(state__in=FileState.values), name="file_state_is_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(received_bytes__lte=models.F("size_bytes")),
+                name="file_is_not_longer_than_announced",
+            ),
+        ]
+        indexes = [models.Index(fields=["instance", "expires_at"], name="file_by_instance")]

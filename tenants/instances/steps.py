@@ -10,7 +10,13 @@ from collections.abc import Callable, Collection
 from django.utils import timezone
 
 from engines.kit.records import Desired
-from tenants.instances.models import Credential, CredentialSecret, Instance, InstanceStatus
+from tenants.instances.models import (
+    Credential,
+    CredentialSecret,
+    DataFile,
+    Instance,
+    InstanceStatus,
+)
 from tenants.instances.status import instance_desire, instance_move
 from tenants.operations.job import Do, Job, StepError, Waiting
 from tenants.publish.selectors import observed_get
@@ -112,8 +118,9 @@ def seal(job: Job) -> None:
 
 
 def forget(job: Job) -> None:
-    """The data is gone: so go the secrets and the record. The row stays for usage and audit."""
+    """The data is gone: so go secrets, files and record. The row stays for usage and audit."""
     Credential.objects.filter(instance=job.instance).delete()
+    DataFile.objects.filter(instance=job.instance).update(expires_at=timezone.now())
     instance_move(instance=job.instance, to=_S.PURGED, coming_from={_S.PURGING})
     record_remove(instance=job.instance)
 

@@ -1,10 +1,10 @@
-"""Celery: purge what left quarantine, drop secrets whose time is over."""
+"""Celery: purge what left quarantine, drop secrets and files whose time is over."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
-from tenants.instances import credentials, services
+from tenants.instances import credentials, files, services
 
 
 @shared_task(name="instances.purge_due")
@@ -15,3 +15,8 @@ def instances_purge_due() -> None:
 @shared_task(name="instances.sweep_secrets")
 def instances_sweep_secrets() -> None:
     credentials.secret_sweep()
+
+
+@shared_task(name="instances.sweep_files")
+def instances_sweep_files() -> None:
+    files.files_sweep()

@@ -28,14 +28,25 @@ class OperationOutput(serializers.ModelSerializer[Operation]):
     instance = serializers.CharField(source="instance.handle")  # type: ignore[assignment]
     state = serializers.ChoiceField(OperationState.choices)
     steps = StepOutput(many=True)
+    bytes_done = serializers.SerializerMethodField(
+        help_text="Of an export or import: what the host has read or written."
+    )
+    bytes_total = serializers.SerializerMethodField(help_text="0 while it is not known.")
 
     class Meta:
         model = Operation
         fields = [
-            "id", "kind", "instance", "state", "progress_done", "progress_total", "steps",
-            "attempt", "error_code", "error_message", "actor", "idempotency_key", "created_at",
-            "started_at", "heartbeat_at", "deadline_at", "finished_at",
+            "id", "kind", "instance", "state", "progress_done", "progress_total", "bytes_done",
+            "bytes_total", "steps", "attempt", "error_code", "error_message", "actor",
+            "idempotency_key", "created_at", "started_at", "heartbeat_at",
+            "deadline_at", "finished_at",
         ]  # fmt: skip
+
+    def get_bytes_done(self, operation: Operation) -> int | None:
+        return getattr(operation, "bytes_done", None)
+
+    def get_bytes_total(self, operation: Operation) -> int | None:
+        return getattr(operation, "bytes_total", None)
 
 
 class OperationFilter(serializers.Serializer[Operation]):

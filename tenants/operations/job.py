@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from tenants.core.errors import ServiceError
 from tenants.instances.models import Instance, InstanceStatus
@@ -36,6 +37,7 @@ class Job:
 
     instance: Instance
     params: Mapping[str, Any] = field(default_factory=dict)
+    operation_id: UUID | None = None  # None outside of an operation
 
 
 Do = Callable[[Job], Waiting | None]
@@ -58,6 +60,7 @@ class Kind:
 
     `reopen` runs at a retry, before the first unfinished step: it asks the host anew. `ended` runs
     where the operation failed or was cancelled, so that the instance does not stay in between.
+    `before_cancel` runs in the request that cancels, and may refuse it: there is no way back now.
     """
 
     starts_from: frozenset[InstanceStatus]
@@ -67,3 +70,4 @@ class Kind:
     deadline: timedelta = timedelta(minutes=5)
     reopen: Undo | None = None
     ended: Callable[[Job, str], None] | None = None
+    before_cancel: Undo | None = None

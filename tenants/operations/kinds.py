@@ -1,11 +1,14 @@
-"""Every kind of operation and its steps, alphabetical; the functions are `instances/steps.py`."""
+"""Every kind of operation and its steps, alphabetical.
+
+The functions are `instances/steps.py`, those of export and import `instances/transfer_steps.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
 
-from tenants.instances import steps
+from tenants.instances import steps, transfer_steps
 from tenants.instances.models import InstanceStatus as S
 from tenants.operations.job import Kind, Step
 
@@ -19,6 +22,28 @@ KINDS: Mapping[str, Kind] = {
         # The way back is undelete: it also works after the operation has ended.
         is_cancellable=False,
         reopen=steps.ask_stop,
+    ),
+    "export": Kind(
+        starts_from=frozenset({S.ACTIVE}),
+        steps=(
+            Step("request", "Ask the host to save the data", transfer_steps.ask_export),
+            Step("save", "Wait until the file is written", transfer_steps.export_is_written),
+        ),
+        deadline=timedelta(hours=1),
+        reopen=transfer_steps.ask_export,
+        ended=transfer_steps.export_ended,
+    ),
+    "import": Kind(
+        starts_from=frozenset({S.ACTIVE}),
+        steps=(
+            Step("request", "Ask the host to read the file", transfer_steps.ask_import),
+            Step("load", "Load the file beside the data", transfer_steps.import_is_loaded),
+            Step("switch", "Put the new data in place", transfer_steps.import_is_in_place),
+        ),
+        deadline=timedelta(hours=1),
+        reopen=transfer_steps.ask_import,
+        ended=transfer_steps.import_ended,
+        before_cancel=transfer_steps.take_import_back,
     ),
     "provision": Kind(
         starts_from=frozenset({S.PROVISIONING, S.FAILED}),

@@ -120,10 +120,11 @@ def _advance(operation_id: UUID, token: UUID) -> Progress | Waiting:
         return Progress.ENDED
     # `of`: the steps need no lock on tenant and plan.
     instance = Instance.objects.select_for_update(of=("self",)).get(pk=operation.instance_id)
+    job = Job(instance, operation.params, operation.pk)
     if operation.state == OperationState.CANCELLING:
-        progress: Progress | Waiting = _step_back(operation, Job(instance, operation.params))
+        progress: Progress | Waiting = _step_back(operation, job)
     else:
-        progress = _step_on(operation, Job(instance, operation.params))
+        progress = _step_on(operation, job)
     if progress is not Progress.ENDED:
         operation.heartbeat_at = now
         operation.lease_until = now + timedelta(seconds=settings.OPERATION_LEASE_S)

@@ -109,6 +109,9 @@ def operation_cancel(*, operation: Operation) -> Operation:
         raise ConflictError(
             f"a {operation.kind} operation cannot be cancelled", code="not_cancellable"
         )
+    if (before := KINDS[operation.kind].before_cancel) is not None:
+        instance = Instance.objects.select_for_update().get(pk=operation.instance_id)
+        before(Job(instance, operation.params, operation.pk))
     operation.state = OperationState.CANCELLING
     operation.run_after = timezone.now() + PATIENCE
     operation.save(update_fields=["state", "run_after", "updated_at"])
@@ -141,7 +144,7 @@ def operation_retry(*, operation: Operation) -> Operation:
         state=StepState.PENDING, finished_at=None
     )
     if spec.reopen is not None:
-        spec.reopen(Job(instance, operation.params))
+        spec.reopen(Job(instance, operation.params, operation.pk))
     operation_enqueue(operation_id=operation.pk)
     return operation
 
@@ -167,7 +170,8 @@ def operation_fail(*, operation: Operation, code: str, message: str) -> None:
     )
     ended = KINDS[operation.kind].ended
     if ended is not None:
-        ended(Job(instance, operation.params), f"{operation.kind} failed: {message}"[:500])
+        job = Job(instance, operation.params, operation.pk)
+        ended(job, f"{operation.kind} failed: {message}"[:500])
 
 
 def operation_end(

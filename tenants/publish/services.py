@@ -101,6 +101,7 @@ def record_remove(*, instance: Instance) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [PUBLISH_LOCK])
         cursor.execute("DELETE FROM publish.record WHERE instance_id = %s", [instance.pk])
         cursor.execute("DELETE FROM publish.observed WHERE instance_id = %s", [instance.pk])
+        cursor.execute("DELETE FROM publish.task WHERE instance_id = %s", [instance.pk])
         cursor.execute("SELECT pg_notify(%s, %s)", [exchange.RECORD_CHANNEL, str(instance.pk)])
 
 

@@ -23,6 +23,7 @@ from deploy.local.privilege import grant_search, service_account
 from engines.kit import exchange
 from engines.kit.auth import service_secret
 from engines.kit.records import Credential, Desired, InstanceRecord, Limits, Role, Status
+from engines.kit.tasks import ENDED, Kind, State, Wish
 from tests.servers import PostgresServer, as_service, temporary_home, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,55 @@ class ControlPlane:
 
         wait_until(reached, f"{record.handle} is {state}")
         return self.observed(record)
+
+    def start_task(self, record: InstanceRecord, kind: Kind, **parameters: Any) -> str:
+        """Give the host a task; return its id."""
+        task_id = str(uuid.uuid4())
+        with self._connection.transaction():
+            self._connection.execute(
+                "INSERT INTO publish.task (task_id, instance_id, host, kind, parameters)"
+                " VALUES (%s, %s, %s, %s, %s)",
+                (task_id, record.instance_id, record.host, kind, json.dumps(parameters)),
+            )
+            self._announce(record.instance_id)
+        return task_id
+
+    def wish(self, task_id: str, wish: Wish) -> None:
+        """Wish something else of a task."""
+        with self._connection.transaction():
+            self._connection.execute(
+                "UPDATE publish.task SET wish = %s WHERE task_id = %s", (wish, task_id)
+            )
+            self._announce(task_id)
+
+    def put_task(self, task_id: str, state: State) -> None:
+        """Put a task in the state in which a killed host left it."""
+        self._connection.execute(
+            "UPDATE publish.task SET state = %s WHERE task_id = %s", (state, task_id)
+        )
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """Return the row of a task."""
+        with self._connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            found = cursor.execute(
+                "SELECT * FROM publish.task WHERE task_id = %s", (task_id,)
+            ).fetchone()
+        assert found is not None
+        return found
+
+    def wait_task(self, task_id: str, *states: State) -> dict[str, Any]:
+        """Wait until a task is in one of `states`; fail if it ends in another."""
+
+        def is_there() -> bool:
+            row = self.task(task_id)
+            assert row["state"] in states or row["state"] not in ENDED, row
+            return row["state"] in states
+
+        wait_until(is_there, f"the task is {' or '.join(states)}", 60)
+        return self.task(task_id)
+
+    def _announce(self, payload: str) -> None:
+        self._connection.execute("SELECT pg_notify(%s, %s)", (exchange.TASK_CHANNEL, payload))
 
     def close(self) -> None:
         """Disconnect."""

@@ -7,6 +7,7 @@ of it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from engines.kit.records import InstanceRecord
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
 from tenants.accounts.services import tenant_create
-from tenants.instances.models import Instance
+from tenants.instances.files import file_append, file_create
+from tenants.instances.models import DataFile, Instance
 from tenants.instances.services import instance_create
 from tenants.operations.models import LIVE, Operation
 from tenants.operations.runner import operation_run
@@ -86,6 +88,17 @@ def serving_instance(tenant: Tenant, name: str = "main", **fields: Any) -> Insta
     assert settle(operation).state == "succeeded"
     operation.instance.refresh_from_db()
     return operation.instance
+
+
+def uploaded(instance: Instance, content: bytes) -> DataFile:
+    """Upload a small file for an instance."""
+    file = file_create(
+        instance=instance,
+        actor="test",
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    return file_append(file=file, offset=0, data=content)
 
 
 def report(instance: Instance, state: str = "", generation: int | None = None) -> None:

@@ -7,6 +7,8 @@ import os
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "weftkit_site.settings.test")
 
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import django
 import pytest
@@ -23,7 +25,7 @@ from tests.tenants.cast import Cast  # noqa: E402
 
 EXCHANGE = [
     f"publish.{table}"
-    for table in ("record", "observed", "usage_intake", "audit_intake", "key_seen")
+    for table in ("record", "observed", "usage_intake", "audit_intake", "key_seen", "task")
 ]
 
 
@@ -34,6 +36,14 @@ def django_db_modify_db_settings(postgres: PostgresServer) -> None:
     # Two folders have this fixture; by the second time the test database is in use.
     if connections.settings["default"]["HOST"] != entry["HOST"]:
         connections.settings["default"].update(entry)
+
+
+@pytest.fixture(autouse=True)
+def _own_files(settings: Any, tmp_path: Path) -> None:
+    """Keep the files of each test in a directory of its own."""
+    entry = settings.STORAGES["files"]
+    options = {**entry["OPTIONS"], "location": tmp_path / "files"}
+    settings.STORAGES = {**settings.STORAGES, "files": {**entry, "OPTIONS": options}}
 
 
 @pytest.fixture

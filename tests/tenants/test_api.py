@@ -335,7 +335,7 @@ def test_the_openapi_document_is_complete_and_without_warnings(tmp_path: Any) ->
     target = tmp_path / "schema.yml"
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(target))
     document = yaml.safe_load(target.read_text())
-    assert len(document["paths"]) == 25
+    assert len(document["paths"]) == 30
     problem = document["paths"]["/api/v1/plans"]["get"]["responses"]["default"]
     assert list(problem["content"]) == ["application/problem+json"]
     assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"

@@ -20,11 +20,12 @@ from tenants.accounts.models import MemberRole, Membership
 from tenants.api.urls import ADDRESSES
 from tenants.iam.services import api_key_create
 from tenants.instances.credentials import credential_create
+from tenants.instances.files import file_create
 from tenants.instances.models import Instance
 from tenants.instances.services import instance_delete, instance_suspend
 from tenants.operations.models import Operation
 from tenants.operations.services import operation_reset
-from tests.tenants.cast import Cast, person, serving_instance, settle, signed_in
+from tests.tenants.cast import Cast, person, serving_instance, settle, signed_in, uploaded
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,15 @@ class Endpoint:
     bob: int
     body: dict[str, Any] = field(default_factory=dict)
     prepare: str = ""
+    query: str = ""
+    part: bytes = b""
 
     def __str__(self) -> str:
         return f"{self.method} {self.name}"
 
+
+# Stands for the id of the scene's file in a body.
+FILE = "the file"
 
 # Below a tenant.
 ENDPOINTS = [
@@ -62,6 +68,16 @@ ENDPOINTS = [
     Endpoint("GET", "instance-connection", 200, 200),
     Endpoint("GET", "instance-usage", 200, 200),
     Endpoint("POST", "instance-suspend", 202, 202),
+    Endpoint("POST", "instance-export", 202, 202),
+    Endpoint("POST", "instance-import", 202, 202, {"file": FILE}),
+    Endpoint("GET", "files", 200, 200),
+    Endpoint("POST", "files", 201, 201, {"size_bytes": 9, "sha256": "0" * 64}),
+    Endpoint("GET", "file", 200, 200),
+    Endpoint("DELETE", "file", 204, 204),
+    Endpoint("GET", "file-content", 200, 200),
+    Endpoint(
+        "PUT", "file-content", 200, 200, prepare="receiving", query="?offset=0", part=b"REDIS0009"
+    ),
     Endpoint("POST", "instance-resume", 202, 202, prepare="suspended"),
     Endpoint("POST", "instance-undelete", 202, 403, prepare="quarantined"),
     Endpoint("GET", "credentials", 200, 200),
@@ -94,11 +110,15 @@ class Scene:
         route = next(address for address, name, _ in ADDRESSES if name == endpoint.name)
         wanted = {key: value for key, value in arguments.items() if f":{key}>" in route}
         address = reverse(f"api:{endpoint.name}", kwargs=wanted)
+        body = {
+            key: str(self.arguments["file_id"]) if value == FILE else value
+            for key, value in endpoint.body.items()
+        }
         return client.generic(
             endpoint.method,
-            address,
-            data=_json(endpoint.body),
-            content_type="application/json",
+            address + endpoint.query,
+            data=endpoint.part or _json(body),
+            content_type="application/octet-stream" if endpoint.part else "application/json",
         )
 
 
@@ -113,7 +133,7 @@ def _no_patience(settings: Any) -> None:
 
 @pytest.fixture
 def scene(cast: Cast) -> Scene:
-    instance = serving_instance(cast.acme, deletion_protected=False)
+    instance = serving_instance(cast.acme, engine="inmemory", deletion_protected=False)
     dora = Membership.objects.create(tenant=cast.acme, user=person("dora"), role=MemberRole.MEMBER)
     return Scene(
         cast,
@@ -127,6 +147,7 @@ def scene(cast: Cast) -> Scene:
                 instance=instance, actor="test", role=Role.READ
             ).credential.pk,
             "operation_id": Operation.objects.get(kind="provision").pk,
+            "file_id": uploaded(instance, b"REDIS0009").pk,
         },
     )
 
@@ -134,6 +155,9 @@ def scene(cast: Cast) -> Scene:
 def prepare(scene: Scene, what: str) -> None:
     if what == "quarantined":
         settle(instance_delete(instance=scene.instance, actor="test"))
+    elif what == "receiving":
+        file = file_create(instance=scene.instance, actor="test", size_bytes=9, sha256="0" * 64)
+        scene.arguments["file_id"] = file.pk
     elif what:
         operation = instance_suspend(instance=scene.instance, actor="test")
         scene.arguments["operation_id"] = operation.pk
@@ -195,7 +219,11 @@ def test_a_read_only_key_changes_nothing(scene: Scene, endpoint: Endpoint) -> No
     prepare(scene, endpoint.prepare)
     token = api_key_create(actor=scene.cast.owner, name="r", role=MemberRole.READ_ONLY).token
     client = Client(headers={"Authorization": f"Bearer {token}"})
-    allowed = endpoint.method == "GET" and endpoint.name not in {"api-keys", "audit"}
+    allowed = endpoint.method == "GET" and endpoint.name not in {
+        "api-keys",
+        "audit",
+        "file-content",
+    }
     assert scene.ask(client, endpoint).status_code == (200 if allowed else 403)
 
 

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from django.contrib.staticfiles import finders
+from django.db import connection
 from django.test import Client
 
 from tenants.accounts.models import MemberRole
+from tenants.instances.transfers import instance_export
+from tenants.operations.runner import operation_run
 from tests.tenants.cast import (
     PASSWORD,
     Cast,
@@ -45,6 +48,24 @@ def test_it_lists_instances_with_status_and_connection_string(cast: Cast) -> Non
     assert '<span class="status active">active</span>' in page
     assert '<span class="status provisioning">provisioning</span>' in page
     assert "postgresql://USERNAME:PASSWORD@localhost:5432/" in page
+
+
+def test_it_lists_the_latest_operations_with_their_progress_and_why_they_failed(
+    cast: Cast,
+) -> None:
+    instance = serving_instance(cast.acme, engine="inmemory")
+    running = instance_export(instance=instance, actor="test")
+    operation_run(operation_id=running.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE publish.task SET done_bytes = 1024, total_bytes = 4096")
+    page = signed_in(cast.bob).get("/").content.decode()
+    assert "<dt>export acme-main</dt>" in page
+    assert "running, step 1 of 2, 1.0\u00a0KB of 4.0\u00a0KB</dd>" in page
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE publish.task SET state = 'failed', detail = 'no room'")
+    operation_run(operation_id=running.pk)
+    assert "failed, step 1 of 2: no room</dd>" in signed_in(cast.bob).get("/").content.decode()
+    assert b"export" not in signed_in(cast.charlie).get("/").content
 
 
 def test_nobody_sees_another_tenant(cast: Cast) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from engines.kit.tasks import FILES_DIRECTORY
 from weftkit_site.settings import environment as env
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,6 +115,21 @@ STATICFILES_DIRS = [ROOT / "static"]
 STATIC_ROOT: Path | None = WEFTKIT_HOME / "static"
 WHITENOISE_ALLOW_ALL_ORIGINS = False
 
+# --- Files: exports and uploads, where the instance hosts find them ----------------------------
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "files": {
+        "BACKEND": "tenants.instances.depot.DurableStorage",
+        "OPTIONS": {
+            "location": WEFTKIT_HOME / FILES_DIRECTORY,
+            "allow_overwrite": True,  # a part that is sent again after a crash
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
+    },
+}
+
 # --- REST API ------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -145,6 +161,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "MemberRole": "tenants.accounts.models.MemberRole",
         "CredentialRole": "tenants.instances.models.CredentialRole",
+        "FileOrigin": "tenants.instances.models.FileOrigin",
+        "FileState": "tenants.instances.models.FileState",
         "InstanceStatus": "tenants.instances.models.InstanceStatus",
         "OperationState": "tenants.operations.models.OperationState",
         "StepState": "tenants.operations.models.StepState",
@@ -152,6 +170,7 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- Bounds of what one tenant can take ----------------------------------------------------------
+FILES_PER_INSTANCE_MAX = env.number("WEFTKIT_FILES_PER_INSTANCE_MAX", 10)
 INSTANCES_PER_TENANT_MAX = env.number("WEFTKIT_INSTANCES_PER_TENANT_MAX", 50)
 
 # --- Operations and retention --------------------------------------------------------------------
@@ -162,6 +181,8 @@ OPERATION_LEASE_S = 6
 OPERATION_WAIT_IN_TASK_S = 5.0
 QUARANTINE_RETENTION = timedelta(days=7)
 SECRET_GRACE = timedelta(hours=24)
+EXPORT_RETENTION = timedelta(days=7)
+UPLOAD_RETENTION = timedelta(hours=24)
 
 # --- Celery --------------------------------------------------------------------------------------
 REDIS_URL = env.text("WEFTKIT_REDIS_URL", "redis://localhost:6379")
@@ -196,6 +217,8 @@ CELERY_BEAT_SCHEDULE = {
         ("take key use in", "publish.take_key_seen", 10.0),
         ("take audit in", "audit.take_in", 10.0),
         ("purge what left quarantine", "instances.purge_due", 60.0),
+        ("remove expired files", "instances.sweep_files", 300.0),
+        ("forget hosts' old tasks", "publish.forget_tasks", 3600.0),
         ("drop expired secrets", "instances.sweep_secrets", 300.0),
         ("forget old usage keys", "usage.forget_claims", 3600.0),
         ("forget old idempotency keys", "api.forget_keys", 3600.0),

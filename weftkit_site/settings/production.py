@@ -5,6 +5,7 @@ Run `manage.py collectstatic` into STATIC_ROOT before the web server starts.
 
 from weftkit_site.settings import environment as env
 from weftkit_site.settings.base import *  # noqa: F403
+from weftkit_site.settings.base import STORAGES as SHARED_STORAGES
 
 env.required(
     "WEFTKIT_HOME",
@@ -31,6 +32,6 @@ CSRF_COOKIE_SECURE = True
 if env.text("WEFTKIT_TLS_PROXY_HEADER"):
     SECURE_PROXY_SSL_HEADER = (env.text("WEFTKIT_TLS_PROXY_HEADER"), "https")
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    **SHARED_STORAGES,
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }

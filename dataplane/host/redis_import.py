@@ -1,0 +1,184 @@
+"""RDB import: a file's content takes the place of an instance's.
+
+    fetch ─► check ─► load in a scratch server ─► its own append-only file     (prepare)
+    stop the server ─► exchange the two directories ─► start ─► it answers      (commit)
+
+All of `prepare` happens in `workplace/` beside the served data. `commit` exchanges two names in one
+system call, so that at any moment `data/` is whole: the old or the new, told apart by a mark in the
+new one. If the server does not come up with the new data, they are exchanged back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dataplane.files import exchange_names, write_durably
+from dataplane.host import paths, rdb
+from dataplane.host.binaries import server_version
+from dataplane.host.bounds import MEBIBYTE
+from dataplane.host.clone import sync_file_system
+from dataplane.host.depot import FileMissingError, Stored
+from dataplane.host.redis_scratch import ScratchServer
+from dataplane.host.server import Server, ServerError, Site
+from dataplane.host.work import Order, TaskError, remove_workplace
+from engines.kit.records import InstanceRecord, Limits
+
+READY_SECONDS_MAX = 600.0
+LOOK_SECONDS = 0.02
+# What must stay free on the disk beside the file and what is made of it.
+FREE_BYTES_MIN = 64 * MEBIBYTE
+MARK = "imported.json"
+# A pid file of the scratch server would be taken for the instance's.
+SCRATCH_FILES = ("redis.pid", "dump.rdb")
+
+log = structlog.get_logger("host")
+
+
+class RdbImport:
+    """Parameters: `file`, `size_bytes`, `sha256`. Result: `keys`, `memory_bytes`."""
+
+    commits = True
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._site = Site.of(order.settings, order.instance_id)
+        self._workplace = paths.workplace(self._site.instance_dir)
+        self._scratch = ScratchServer(order)
+
+    async def prepare(self) -> Mapping[str, Any]:
+        """Load the file beside the running data, and leave it as data that can be served."""
+        record = self._order.keeper.record
+        if record is None:
+            raise TaskError("not_in_service", "the instance is not in service")
+        await self.discard()
+        try:
+            await self._fetch(record.limits)
+            await self._scratch.start(record.limits)
+            facts = await self._scratch.load()
+            result = _measured(facts, record.limits)
+            await self._scratch.write_append_only_file()
+            await self._scratch.stop()
+        finally:
+            await self._scratch.kill()
+        await asyncio.to_thread(self._finish)
+        self._order.progress.done_bytes = self._order.progress.total_bytes
+        return result
+
+    async def commit(self) -> None:
+        """Serve the new data; what is served after an error is the old."""
+        try:
+            await self._order.keeper.hold(self._switch)
+        except ServerError as error:
+            raise TaskError("server_failed", error.detail) from error
+
+    async def discard(self) -> None:
+        """Remove the workplace: the new data before the exchange, the old after."""
+        await remove_workplace(self._workplace)
+        await asyncio.to_thread((self._site.data / MARK).unlink, missing_ok=True)
+
+    async def _fetch(self, limits: Limits) -> None:
+        wanted = self._order.parameters
+        expected = Stored(int(wanted["size_bytes"]), str(wanted["sha256"]))
+        if expected.size_bytes > limits.memory_bytes:
+            raise TaskError("too_large", "the file is larger than the plan's memory")
+        self._scratch.data.mkdir(mode=0o700, parents=True)
+        free = shutil.disk_usage(self._workplace).free
+        # The file, the append-only file of its content, and what that is written to first.
+        if free < 3 * expected.size_bytes + FREE_BYTES_MIN:
+            raise TaskError("disk_full", "the host has no room for the files")
+        self._order.progress.total_bytes = 2 * expected.size_bytes
+        try:
+            await asyncio.to_thread(
+                self._order.depot.fetch,
+                wanted["file"],
+                self._scratch.file,
+                expected,
+                self._order.progress.add,
+            )
+        except FileMissingError:
+            raise TaskError(
+                "file_incomplete", "the file is not what was uploaded: upload it again"
+            ) from None
+        rdb.check_header(await asyncio.to_thread(_head, self._scratch.file))
+
+    def _finish(self) -> None:
+        """Make the scratch server's directory one that an instance can be started on; blocks."""
+        for name in SCRATCH_FILES:
+            (self._scratch.data / name).unlink(missing_ok=True)
+        mark = {"task": self._order.task_id, "server_version": self._version}
+        write_durably(self._scratch.data / MARK, json.dumps(mark).encode())
+        sync_file_system(self._workplace)
+
+    async def _switch(self, server: Server, record: InstanceRecord) -> None:
+        if not await asyncio.to_thread(self._is_mine, self._site.data):
+            if not await asyncio.to_thread(self._is_mine, self._scratch.data):
+                raise ServerError("the loaded content is not on the host any more")
+            await server.adopt()
+            await server.stop()
+            await asyncio.to_thread(exchange_names, self._site.data, self._scratch.data)
+        try:
+            await self._comes_up(server, record)
+        except Exception as error:  # whatever it is, the old data are served again
+            log.warning("import_taken_back", task_id=self._order.task_id, cause=repr(error))
+            await server.stop()
+            await asyncio.to_thread(exchange_names, self._site.data, self._scratch.data)
+            raise ServerError(
+                "the server did not start with the new content; it serves the old"
+            ) from error
+
+    async def _comes_up(self, server: Server, record: InstanceRecord) -> None:
+        """Start the server, unless its keeper did, and wait for its first answer."""
+        if server.process is None and not await server.adopt():
+            await server.start(record)
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while not await server.is_ready():
+            if server.process is None or not server.process.is_running:
+                server.process = None
+                raise ServerError("the server ended while it started")
+            if time.monotonic() > deadline:
+                raise ServerError("the server does not answer")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    @property
+    def _version(self) -> list[int]:
+        return list(server_version(self._order.settings.redis_server))
+
+    def _is_mine(self, directory: Path) -> bool:
+        """Say whether these are the data of this task, and of no newer server than ours."""
+        try:
+            mark = json.loads((directory / MARK).read_bytes())
+            return bool(
+                mark["task"] == self._order.task_id
+                and mark["server_version"][:2] <= self._version[:2]
+            )
+        except (OSError, ValueError, KeyError):
+            return False
+
+
+def _measured(facts: Mapping[str, str], limits: Limits) -> dict[str, int]:
+    """Return keys and memory of what was loaded. Raises TaskError where it is too much."""
+    memory_bytes = int(facts["used_memory"])
+    # Where keys may be evicted the server makes room by itself, as for any other write.
+    if limits.eviction_policy == "noeviction" and memory_bytes > limits.memory_bytes:
+        raise TaskError(
+            "too_large",
+            f"the content needs {memory_bytes} bytes of memory, the plan has {limits.memory_bytes}",
+        )
+    keys = [value for name, value in facts.items() if name.startswith("db")]
+    return {
+        "keys": sum(int(value.removeprefix("keys=").split(",")[0]) for value in keys),
+        "memory_bytes": memory_bytes,
+    }
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(rdb.HEADER_BYTES)
