@@ -13,7 +13,7 @@ import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from tests.benchmarks.postgres import own_socket
+from tests.benchmarks.postgres_ways import own_socket
 from tests.conformance.outcome import Case, Outcome, Verdict
 from tests.stack import Stack
 
