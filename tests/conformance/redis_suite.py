@@ -4,7 +4,7 @@ The suite's client has no user names: in a copy of the checkout it is told to si
 at the end of its `proc redis`. As `redis` the same lines then open a door past the data plane and
 give the user every right (`ACL SETUSER ... +@all`), so that the units meet the relay and not the
 product's ACL, which each sign-in sets anew. As `redis-as-admin` they leave the ACL as it is. Both
-runs of a unit, directly over a TCP bridge and through us, do exactly the same.
+runs of a unit, directly (on a TCP port that the server gets for it) and through us, do the same.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pathlib import Path
 import redis
 
 from engines.inmemory.plan import SERVICE_USER
+from tests.benchmarks.peers import free_port
 from tests.benchmarks.redis import own_socket
-from tests.conformance.bridge import bridge
 from tests.conformance.outcome import Case, Outcome, Verdict
 from tests.stack import Stack
 
@@ -39,7 +39,7 @@ UNITS = (
     "unit/introspection", "unit/introspection-2", "unit/bitops", "unit/bitfield", "unit/geo",
     "unit/hyperloglog", "unit/lazyfree", "unit/pause", "unit/querybuf", "unit/tracking",
 )  # fmt: skip
-UNIT_SECONDS_MAX = 600
+UNIT_SECONDS_MAX = 300
 REASON_LENGTH_MAX = 200
 _LINE = re.compile(r"^\[(ok|err|ignore|skip|exception)\]: (.*?)(?: \(\d+ ms\))?(?: in tests/.*)?$")
 _VERDICTS = {
@@ -98,11 +98,16 @@ def run_as_admin(stack: Stack, checkout: Path, only: str) -> tuple[Outcome, Outc
 
 
 def _run(stack: Stack, checkout: Path, only: str, rights: Rights) -> tuple[Outcome, Outcome]:
-    """Run each unit directly (over a TCP bridge), then through us."""
+    """Run each unit directly, then through us."""
     outcomes: tuple[dict[str, Case], dict[str, Case]] = ({}, {})
-    path, _, secret = own_socket(stack)
+    path, user, secret = own_socket(stack)
     server = redis.Redis(unix_socket_path=path, username=SERVICE_USER.decode(), password=secret)
-    with _targets(stack, checkout, rights) as targets:
+    port = free_port()
+    server.config_set("port", port)
+    with tempfile.TemporaryDirectory() as directory:
+        targets = _targets(
+            stack, checkout, Path(directory), (port, user, secret), is_widened=rights.is_widened
+        )
         for unit in (only,) if only else UNITS:
             for target, outcome in zip(targets, outcomes, strict=True):
                 with _settings_kept(server):
@@ -133,18 +138,16 @@ def _passed(outcome: Outcome, unit: str) -> int:
     )
 
 
-@contextlib.contextmanager
-def _targets(stack: Stack, checkout: Path, rights: Rights) -> Iterator[tuple[Target, Target]]:
-    """Yield the way past the data plane and the way through it."""
+def _targets(
+    stack: Stack, checkout: Path, directory: Path, own: tuple[int, str, str], *, is_widened: bool
+) -> tuple[Target, Target]:
+    """Return the way past the data plane (port, user, password) and the way through it."""
     row = stack.connection("demo", "inmemory")
-    path, user, secret = own_socket(stack)
-    with tempfile.TemporaryDirectory() as directory, bridge(path) as port:
-        door = widening(port, user, secret) if rights.is_widened else ""
-        direct = _copy(checkout, Path(directory) / "direct", sign_in(user, secret) + door)
-        through = _copy(
-            checkout, Path(directory) / "through", sign_in(row.user, row.password) + door
-        )
-        yield Target(direct, "127.0.0.1", port), Target(through, row.host, row.port)
+    port, user, secret = own
+    door = widening(*own) if is_widened else ""
+    direct = _copy(checkout, directory / "direct", sign_in(user, secret) + door)
+    through = _copy(checkout, directory / "through", sign_in(row.user, row.password) + door)
+    return Target(direct, "127.0.0.1", port), Target(through, row.host, row.port)
 
 
 def _tcl(*words: str) -> str:
@@ -161,7 +164,7 @@ def sign_in(user: str, password: str) -> str:
 
 
 def widening(port: int, user: str, secret: str) -> str:
-    """Return the lines that give `user` every right, as the service user over the bridge."""
+    """Return the lines that give `user` every right, as the service user at its server's port."""
     commands = _tcl("AUTH", SERVICE_USER.decode(), secret) + _tcl("ACL", "SETUSER", user, "+@all")
     return (
         f"    set door [socket 127.0.0.1 {port}]\n    fconfigure $door -translation binary\n"
