@@ -15,6 +15,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 
+from dataplane import native
 from tests.benchmarks import postgres, redis, relay_cost, table
 from tests.benchmarks.measure import Track, Way, Work, contest
 from tests.benchmarks.postgres_ways import PostgresWays
@@ -58,6 +59,8 @@ def main() -> None:
         names = [work.name for _, works in SECTIONS for work in works]
         _print("\n".join([PARTS, *names, ""]))
         return
+    compiled = len(native.compiled())
+    _print(f"hot modules: {compiled} of {len(native.MODULES)} compiled; one data-plane worker\n")
     if arguments.only in ("", PARTS):
         _print(relay_cost.report())
     outcome = measure(arguments.only, arguments.seconds, arguments.rounds)

@@ -23,6 +23,10 @@ class AbsentError(Exception):
     """A way that is not there; the message says why, or what to install."""
 
 
+class NothingDoneError(Exception):
+    """A run ended before its first request: others kept the machine busy. The round is left out."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What a load generator says of one run, without its own start."""
@@ -51,7 +55,6 @@ class Work:
     run: Callable[[Way, int], Measured]
     ways: tuple[str, ...]
     trait: str = ""
-    rounds_max: int = 99
 
 
 @dataclass(frozen=True)
@@ -70,20 +73,19 @@ class Track:
     """All samples of one way, or why there are none."""
 
     name: str
-    samples: list[Sample] = field(default_factory=list)
+    samples: dict[int, Sample] = field(default_factory=dict)  # by the number of the round
     absence: str = ""
 
     def median(self, figure: str) -> float:
         """Return the median of one figure over the rounds."""
-        return statistics.median(getattr(sample, figure) for sample in self.samples)
+        return statistics.median(getattr(sample, figure) for sample in self.samples.values())
 
     def ratio(self, other: Track, figure: str) -> float | None:
         """Return the median over the rounds of our figure divided by the other's."""
-        pairs = zip(self.samples, other.samples, strict=False)
         ratios = [
             getattr(mine, figure) / getattr(theirs, figure)
-            for mine, theirs in pairs
-            if getattr(theirs, figure)
+            for number, mine in self.samples.items()
+            if (theirs := other.samples.get(number)) and getattr(theirs, figure)
         ]
         return statistics.median(ratios) if ratios else None
 
@@ -127,24 +129,31 @@ def contest(
         try:
             way = way_of(track.name)
         except AbsentError as absence:
-            track.absence = f"skipped: {absence}"
+            track.absence = _why(absence)
             continue
         if work.trait in way.refuses:
             track.absence = f"skipped: {way.refuses[work.trait]}"
             continue
         ways.append((track, way))
-    for number in range(min(rounds, work.rounds_max)):
+    for number in range(rounds):
         for track, way in ways if number % 2 == 0 else reversed(ways):
             if track.absence:
                 continue
             try:
-                track.samples.append(sampled(work, way, seconds))
-            except subprocess.CalledProcessError as error:
-                track.absence = f"fails: {_last_line(error)}"
+                track.samples[number] = sampled(work, way, seconds)
+            except NothingDoneError:
+                continue
+            except (AbsentError, subprocess.CalledProcessError) as error:
+                track.absence = _why(error)
+    for track in tracks:
+        if not track.samples and not track.absence:
+            track.absence = "nothing was done in any round: the machine is too busy"
     return tracks
 
 
-def _last_line(error: subprocess.CalledProcessError) -> str:
+def _why(error: AbsentError | subprocess.CalledProcessError) -> str:
+    if isinstance(error, AbsentError):
+        return f"skipped: {error}"
     lines = [line for line in (error.stderr or "").splitlines() if line.strip()]
     telling = [line for line in lines if "rror" in line or "FATAL" in line]
-    return (telling or lines or [str(error)])[0].strip()[:160]
+    return f"fails: {(telling or lines or [str(error)])[0].strip()[:160]}"

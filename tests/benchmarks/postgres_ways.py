@@ -74,7 +74,10 @@ class PostgresWays:
             "haproxy": self._haproxy,
             "weftkit": lambda: self._ours("weftkit", self._row.uri),
             "weftkit tls": lambda: self._ours("weftkit tls", _with_tls(self._row.uri)),
-            "weftkit 1 iteration": self._cheap_sign_in,
+            "weftkit 1 iteration": lambda: self._ours("weftkit 1 iteration", self._cheap_sign_in),
+            "weftkit 1 iteration tls": lambda: self._ours(
+                "weftkit 1 iteration tls", _with_tls(self._cheap_sign_in)
+            ),
             "weftkit transaction": lambda: self._ours("weftkit transaction", self._pooled),
             "weftkit transaction tls": lambda: self._ours(
                 "weftkit transaction tls", _with_tls(self._pooled)
@@ -116,14 +119,16 @@ class PostgresWays:
     def _ours(self, name: str, uri: str) -> Way:
         return self._way(name, uri, *self._stack.processes("dataplane.worker"))
 
-    def _cheap_sign_in(self) -> Way:
+    @cached_property
+    def _cheap_sign_in(self) -> str:
+        """The connection string of a credential whose SCRAM costs the client next to nothing."""
         admin = Admin(self._stack)
         self._held.callback(admin.close)
         path = f"instances/{self._row.instance}/credentials"
         made = admin.call("POST", path, role="admin", scram_iterations=1)
         if "scram_iterations" not in json.dumps(made):
             raise AbsentError("the API knows no scram_iterations")
-        return self._ours("weftkit 1 iteration", made["uri"])
+        return str(made["uri"])
 
     @cached_property
     def _tcp_server(self) -> Reference:
