@@ -40,6 +40,7 @@ UNITS = (
     "unit/hyperloglog", "unit/lazyfree", "unit/pause", "unit/querybuf", "unit/tracking",
 )  # fmt: skip
 UNIT_SECONDS_MAX = 300
+BASEPORT_ABOVE = 32  # the suite's own processes meet at a port so far below its base port
 REASON_LENGTH_MAX = 200
 _LINE = re.compile(r"^\[(ok|err|ignore|skip|exception)\]: (.*?)(?: \(\d+ ms\))?(?: in tests/.*)?$")
 _VERDICTS = {
@@ -190,7 +191,8 @@ def _run_unit(target: Target, unit: str, rights: Rights) -> Outcome:
     """Run one unit and read what it prints."""
     command = [
         "./runtest", "--host", target.host, "--port", str(target.port), "--tags", rights.tags,
-        "--clients", "1", *rights.options, "--single", unit,
+        "--clients", "1", "--baseport", str(free_port() + BASEPORT_ABOVE), *rights.options,
+        "--single", unit,
     ]  # fmt: skip
     try:
         done = subprocess.run(
