@@ -75,10 +75,10 @@ fmt: $(VENV)/dev.stamp ## put the format right
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev.stamp $(VENV)/native.stamp ## ratios against direct connections, measured in one run
-	$(BIN)/python -m tests.benchmarks
+bench: $(VENV)/dev.stamp $(VENV)/native.stamp ## ratios against peers, measured in one run: [ONLY=words] [SECONDS=n] [ROUNDS=n]
+	$(BIN)/python -m tests.benchmarks "--only=$(ONLY)" --seconds $(or $(SECONDS),2) --rounds $(or $(ROUNDS),3)
 
-conformance: $(VENV)/dev.stamp $(VENV)/native.stamp ## other people's suites: SUITE=psycopg|redis CHECKOUT=path [ONLY=part]
+conformance: $(VENV)/dev.stamp $(VENV)/native.stamp ## other people's suites: SUITE=psycopg|redis|redis-as-admin CHECKOUT=path [ONLY=part]
 	$(BIN)/python -m tests.conformance $(SUITE) $(CHECKOUT) --only "$(ONLY)"
 
 lock: $(VENV)/dev.stamp ## compile requirements/*.in again (needs uv)

@@ -1,72 +1,77 @@
-"""Ratios of the data plane against its peers, each pair measured in one run.
+"""Rates and CPU times of the data plane beside its peers', all in one run, as ratios.
 
-    make bench
+    make bench                                      # everything, about 25 minutes
+    make bench ONLY='-S simple c=8' SECONDS=3       # the works whose name holds these words
+    make bench ONLY=parts                           # what framing, admission and metering cost
 
-Nothing here asserts: absolute figures drift with the machine, ratios can be compared. Each line
-names the path through the data plane, its peer, and the CPU that the data plane used a request.
+Nothing here asserts: rates drift with the machine, ratios can be compared, and the CPU time that a
+proxy spends on a request is the figure that neighbours disturb least.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from tests.benchmarks import postgres, redis
-from tests.benchmarks.measure import Pair
+from dataplane import native
+from tests.benchmarks import postgres, redis, relay_cost, table
+from tests.benchmarks.measure import Track, Way, Work, contest
+from tests.benchmarks.postgres_ways import PostgresWays
+from tests.benchmarks.redis import RedisWays
 from tests.stack import Stack, run_stack
 
-
-@dataclass(frozen=True)
-class Row:
-    """One measured pair."""
-
-    name: str
-    through_per_second: float
-    peer: str
-    peer_per_second: float
-    cpu_us: float
+PARTS = "parts"
+Opener = Callable[[Stack, contextlib.ExitStack], Callable[[str], Way]]
+SECTIONS: tuple[tuple[Opener, Sequence[Work]], ...] = (
+    (PostgresWays, postgres.WORKS),
+    (RedisWays, redis.WORKS),
+)
 
 
-def cpu_seconds(stack: Stack) -> float:
-    """Return the CPU seconds that all data-plane workers have used."""
-    ticks = 0
-    for pid in stack.processes("dataplane.worker"):
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def measured(stack: Stack, pair: Pair) -> Row:
-    """Measure the peer's path and the path through the data plane, one after the other."""
-    other = pair.other()
-    before = cpu_seconds(stack)
-    through = pair.through()
-    cpu_us = (cpu_seconds(stack) - before) / through.requests * 1e6
-    return Row(pair.name, through.per_second, pair.peer, other.per_second, cpu_us)
+def measure(only: str, seconds: int, rounds: int) -> list[tuple[Work, Sequence[Track]]]:
+    """Run the works that are asked for against one stack; print each when it is done."""
+    outcome = []
+    chosen = [[work for work in works if only in work.name] for _, works in SECTIONS]
+    if not any(chosen):
+        return []
+    with run_stack(WEFTKIT_WORKERS="1") as stack:
+        for (opener, _), works in zip(SECTIONS, chosen, strict=True):
+            with contextlib.ExitStack() as held:
+                ways = opener(stack, held)
+                for work in works:
+                    tracks = contest(work, ways, rounds=rounds, seconds=seconds)
+                    outcome.append((work, tracks))
+                    _print(table.block(work, tracks))
+    return outcome
 
 
 def main() -> None:
-    """Start a stack, measure, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=8)
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", default="", help="words of a work's name, or `parts`")
+    parser.add_argument("--seconds", type=int, default=2, help="of one run of one way")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--list", action="store_true", help="print the works' names")
     arguments = parser.parse_args()
-    with run_stack(WEFTKIT_WORKERS="1") as stack:
-        for measurement in (*postgres.MEASUREMENTS, *redis.MEASUREMENTS):
-            with measurement(stack, arguments.seconds) as pair:
-                if pair is not None:
-                    report(measured(stack, pair))
+    if arguments.list:
+        names = [work.name for _, works in SECTIONS for work in works]
+        _print("\n".join([PARTS, *names, ""]))
+        return
+    compiled = len(native.compiled())
+    _print(f"hot modules: {compiled} of {len(native.MODULES)} compiled; one data-plane worker\n")
+    if arguments.only in ("", PARTS):
+        _print(relay_cost.report())
+    outcome = measure(arguments.only, arguments.seconds, arguments.rounds)
+    if outcome:
+        _print(table.summary(outcome))
+    elif arguments.only != PARTS:
+        sys.exit(f"no work has {arguments.only!r} in its name; --list prints them")
 
 
-def report(row: Row) -> None:
-    """Print one row."""
-    sys.stdout.write(
-        f"{row.name:34} {row.through_per_second:10.0f}/s   {row.peer:10} "
-        f"{row.peer_per_second:10.0f}/s   ratio {row.through_per_second / row.peer_per_second:5.2f}"
-        f"   {row.cpu_us:6.1f} us CPU\n"
-    )
+def _print(text: str) -> None:
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 

@@ -32,7 +32,7 @@ import redis
 
 from dataplane.host.bounds import MOUNT, V1_FILES
 from tests.admin import Admin
-from tests.benchmarks.postgres import PGBENCH
+from tests.benchmarks.postgres_ways import PROGRAMS
 from tests.servers import service_account, wait_until
 from tests.stack import Connection, run_stack
 
@@ -80,7 +80,8 @@ def postgres_load(row: Connection) -> Iterator[None]:
         script.write(HEAVY_STATEMENT)
         script.flush()
         arguments = [
-            str(PGBENCH), "-n", "-f", script.name, "-c", str(LOUD_SESSIONS), "-T", "3600", row.uri,
+            str(PROGRAMS / "pgbench"), "-n", "-f", script.name, "-c", str(LOUD_SESSIONS),
+            "-T", "3600", row.uri,
         ]  # fmt: skip
         with _running(arguments):
             yield

@@ -1,8 +1,7 @@
 """Other people's proxies in front of the same instance servers, where this machine has them.
 
-`pgbouncer` (session mode), `haproxy` (TCP mode) and `nutcracker` (twemproxy) come from Debian's
-packages. They sign nobody in, admit nothing and meter nothing: they are what a C proxy costs by
-itself.
+They come from Debian's packages. They admit nothing and meter nothing, and all but one row of
+pgbouncer's sign nobody in: they are what a C proxy costs by itself.
 """
 
 from __future__ import annotations
@@ -12,17 +11,33 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.benchmarks.measure import AbsentError
 from tests.servers import as_service, temporary_home, wait_until
 
-
-def has(program: str) -> bool:
-    """Say whether a peer is installed."""
-    return shutil.which(program) is not None
+PACKAGES = {"pgbouncer": "pgbouncer", "haproxy": "haproxy", "nutcracker": "nutcracker"}
 
 
-def _free_port() -> int:
+@dataclass(frozen=True)
+class Peer:
+    """A running proxy on 127.0.0.1."""
+
+    port: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The files that a peer shows its clients: the same as ours."""
+
+    certificate: Path
+    key: Path
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
@@ -37,52 +52,76 @@ def _answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def _running(program: str, arguments: list[str], text: str, port: int) -> Iterator[None]:
-    """Run a peer with one configuration file until the block ends."""
+def _running(
+    program: str, arguments: list[str], port: int, text: str, **files: str
+) -> Iterator[Peer]:
+    """Run a peer with its configuration file, the last argument, until the block ends.
+
+    `{home}` in `text` is the directory where `files` (name without dot -> content) lie.
+    """
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin")
+    if path is None:
+        raise AbsentError(f"apt-get install {PACKAGES[program]}")
     with temporary_home("wkp") as home:
-        configuration = home / "configuration"
-        configuration.write_text(text)
-        configuration.chmod(0o644)
+        for name, content in {**files, "configuration": text.replace("{home}", str(home))}.items():
+            (home / name).write_text(content)
+            (home / name).chmod(0o644)
         process = subprocess.Popen(
-            [shutil.which(program) or program, *arguments, str(configuration)],
+            [path, *arguments, str(home / "configuration")],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=home, **as_service(),
         )  # fmt: skip
         try:
             wait_until(lambda: _answers(port), f"{program} answers")
-            yield
+            yield Peer(port, process.pid)
         finally:
             process.kill()
             process.wait()
 
 
 @contextlib.contextmanager
-def pgbouncer(socket_dir: Path, role: str) -> Iterator[str]:
-    """Yield a DSN through pgbouncer in session mode to the server in `socket_dir`."""
-    port = _free_port()
-    text = f"""
-        [databases]
-        weftkit = host={socket_dir} user={role}
-        [pgbouncer]
-        listen_addr = 127.0.0.1
-        listen_port = {port}
-        unix_socket_dir =
-        auth_type = any
-        pool_mode = session
-        default_pool_size = 64
-        max_client_conn = 500
-        ignore_startup_parameters = extra_float_digits,options
-        logfile = /dev/null
-        log_connections = 0
-        log_disconnections = 0
-    """
-    with _running("pgbouncer", ["-q"], text.replace("        ", ""), port):
-        yield f"postgresql://{role}@127.0.0.1:{port}/weftkit"
+def pgbouncer(
+    socket_dir: Path,
+    role: str,
+    *,
+    mode: str,
+    tls: Certificate | None = None,
+    scram: str = "",
+) -> Iterator[Peer]:
+    """Yield pgbouncer in `mode`; it asks for no password, or by SCRAM for the one in `scram`."""
+    port = free_port()
+    settings = {
+        "listen_addr": "127.0.0.1",
+        "listen_port": port,
+        "unix_socket_dir": "",
+        "auth_type": "scram-sha-256" if scram else "any",
+        "auth_file": "{home}/users",
+        "pool_mode": mode,
+        "default_pool_size": 64,
+        "max_client_conn": 500,
+        "ignore_startup_parameters": "extra_float_digits,options",
+        "logfile": "/dev/null",
+        "log_connections": 0,
+        "log_disconnections": 0,
+    }
+    if tls is not None:
+        settings |= {
+            "client_tls_sslmode": "require",
+            "client_tls_cert_file": tls.certificate,
+            "client_tls_key_file": tls.key,
+        }
+    lines = [f"{name} = {value}" for name, value in settings.items()]
+    text = "\n".join(
+        ["[databases]", f"weftkit = host={socket_dir} user={role}", "[pgbouncer]", *lines, ""]
+    )
+    with _running("pgbouncer", ["-q"], port, text, users=f'"{role}" "{scram}"\n') as peer:
+        yield peer
 
 
 @contextlib.contextmanager
-def haproxy(path: str) -> Iterator[int]:
-    """Yield a port through haproxy, in TCP mode on one thread, to the unix socket at `path`."""
-    port = _free_port()
+def haproxy(path: str, tls: Certificate | None = None) -> Iterator[Peer]:
+    """Yield haproxy, in TCP mode on one thread, to the unix socket at `path`."""
+    port = free_port()
+    pem = tls.certificate.read_text() + tls.key.read_text() if tls else ""
     text = f"""
 global
   nbthread 1
@@ -93,27 +132,26 @@ defaults
   timeout client 1h
   timeout server 1h
 listen bench
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{" ssl crt {home}/pem" if tls else ""}
   server own unix@{path}
 """
-    with _running("haproxy", ["-f"], text, port):
-        yield port
+    with _running("haproxy", ["-f"], port, text, pem=pem) as peer:
+        yield peer
 
 
 @contextlib.contextmanager
-def nutcracker(path: str, password: str) -> Iterator[int]:
-    """Yield a port through nutcracker to the unix socket at `path`, as its user `default`."""
-    port = _free_port()
+def nutcracker(path: str) -> Iterator[Peer]:
+    """Yield twemproxy to the Redis at the unix socket `path`, which asks for no password."""
+    port = free_port()
     text = f"""
 bench:
   listen: 127.0.0.1:{port}
   redis: true
-  redis_auth: {password}
   hash: fnv1a_64
   distribution: ketama
   servers:
-   - {path}:1 own
+    - {path}:1 own
 """
-    arguments = ["-o", "log", "-p", "pid", "-a", "127.0.0.1", "-s", str(_free_port()), "-c"]
-    with _running("nutcracker", arguments, text, port):
-        yield port
+    arguments = ["-s", str(free_port()), "-a", "127.0.0.1", "-o", "/dev/null", "-c"]
+    with _running("nutcracker", arguments, port, text) as peer:
+        yield peer

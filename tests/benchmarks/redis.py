@@ -1,38 +1,33 @@
-"""redis-benchmark on the demo instance: past all proxies, through others, through us."""
+"""The works of Redis: redis-benchmark GET and SET, one by one and pipelined; and the ways there."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import io
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import cached_property
 from uuid import UUID
 
 import redis
 
 from engines.kit.auth import service_secret
 from tests.benchmarks import peers
-from tests.benchmarks.measure import Measured, Measurement, Pair
-from tests.stack import Stack
+from tests.benchmarks.measure import AbsentError, Measured, Way, Work
+from tests.benchmarks.peers import Peer, free_port
+from tests.benchmarks.postgres_ways import certificate
+from tests.stack import Connection, Stack
 
+CLIENTS, VALUE_BYTES, KEYS = 50, 64, 100_000
+PIPELINES = (1, 16)
+# redis-benchmark counts requests, not seconds: about what this pipeline does in one.
+REQUESTS_PER_SECOND = {1: 60_000, 16: 600_000}
 
-def benchmark(arguments: list[str], command: str, pipeline: int, seconds: int) -> Measured:
-    """Run redis-benchmark with one command."""
-    program = shutil.which("redis-benchmark")
-    assert program, "apt-get install redis-tools"
-    # redis-benchmark counts requests, not seconds: some thousand per second and pipelined place.
-    requests = 50_000 * seconds * max(1, pipeline // 3)
-    done = subprocess.run(
-        [
-            program, *arguments, "-t", command, "-c", "50", "-P", str(pipeline), "-d", "64",
-            "-r", "100000", "-n", str(requests), "--csv",
-        ],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    return Measured(float(rows[0]["rps"]), requests)
+PLAIN = ("direct unix", "direct tcp", "haproxy", "nutcracker", "weftkit")
+TLS = ("haproxy tls", "weftkit tls")
 
 
 def own_socket(stack: Stack) -> tuple[str, str, str]:
@@ -51,70 +46,111 @@ def own_socket(stack: Stack) -> tuple[str, str, str]:
     raise AssertionError("the demo instance's socket was not found")
 
 
-def command(name: str, pipeline: int, *, peer: str = "direct") -> Measurement:
-    """Return the measurement of one command against one peer."""
-
-    @contextlib.contextmanager
-    def pair(stack: Stack, seconds: int) -> Iterator[Pair | None]:
-        connection = stack.connection("demo", "inmemory")
-        path, user, secret = own_socket(stack)
-        through = [
-            "-h", connection.host, "-p", str(connection.port),
-            "--user", connection.user, "-a", connection.password,
-        ]  # fmt: skip
-        with PEERS[peer](path, user, secret) as other:
-            yield (
-                Pair(
-                    f"redis-benchmark {name} -c 50 -P {pipeline}",
-                    peer,
-                    lambda: benchmark(other, name, pipeline, seconds),
-                    lambda: benchmark(through, name, pipeline, seconds),
-                )
-                if other
-                else None
-            )
-
-    return pair
-
-
-@contextlib.contextmanager
-def _direct(path: str, user: str, secret: str) -> Iterator[list[str]]:
-    """Yield the instance's own server, as arguments of redis-benchmark."""
-    yield ["-s", path, "--user", user, "-a", secret]
-
-
-@contextlib.contextmanager
-def _haproxy(path: str, user: str, secret: str) -> Iterator[list[str]]:
-    """Yield haproxy, or nothing where it is not installed."""
-    if not peers.has("haproxy"):
-        yield []
-        return
-    with peers.haproxy(path) as port:
-        yield ["-h", "127.0.0.1", "-p", str(port), "--user", user, "-a", secret]
-
-
-@contextlib.contextmanager
-def _nutcracker(path: str, user: str, secret: str) -> Iterator[list[str]]:
-    """Yield nutcracker, or nothing. It knows only the user `default`, which is opened for it."""
-    if not peers.has("nutcracker"):
-        yield []
-        return
-    server = redis.Redis(unix_socket_path=path, username="weftkit", password=secret)
-    server.acl_setuser(
-        "default", enabled=True, reset=True, passwords=[f"+{secret}"], categories=["+@all"],
-        keys=["*"], channels=["*"],
+def benchmark(way: Way, seconds: int, *, command: str, pipeline: int) -> Measured:
+    """Run redis-benchmark with one command."""
+    program = shutil.which("redis-benchmark")
+    if program is None:
+        raise AbsentError("apt-get install redis-tools")
+    requests = REQUESTS_PER_SECOND[pipeline] * seconds
+    done = subprocess.run(
+        [
+            program, *way.address, "-t", command, "-c", str(CLIENTS), "-P", str(pipeline),
+            "-d", str(VALUE_BYTES), "-r", str(KEYS), "-n", str(requests), "--csv",
+        ],
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
-    try:
-        with peers.nutcracker(path, secret) as port:
-            yield ["-h", "127.0.0.1", "-p", str(port), "-a", secret]
-    finally:
-        server.acl_setuser("default", enabled=False, reset=True)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert rows, done.stderr
+    return Measured(requests, float(rows[0]["rps"]))
 
 
-PEERS = {"direct": _direct, "haproxy": _haproxy, "nutcracker": _nutcracker}
+class RedisWays:
+    """Opens ways by name and keeps them open until `held` ends."""
 
-MEASUREMENTS = tuple(
-    command(name, pipeline, peer=peer)
-    for peer in PEERS
-    for name, pipeline in (("get", 1), ("set", 1), ("get", 16), ("set", 16))
-)
+    def __init__(self, stack: Stack, held: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._held = held
+        self._open: dict[str, Way] = {}
+
+    def __call__(self, name: str) -> Way:
+        """Return a way. Raises AbsentError."""
+        if name not in self._open:
+            address, pids = self._openers[name]()
+            self._open[name] = Way(name, tuple(address), tuple(pids), self._server_pid)
+        return self._open[name]
+
+    @cached_property
+    def _openers(self) -> dict[str, Callable[[], tuple[list[str], list[int]]]]:
+        return {
+            "direct unix": lambda: (["-s", self._own[0], *self._as_user], []),
+            "direct tcp": self._tcp,
+            "haproxy": lambda: self._peer(peers.haproxy(self._own[0]), *self._as_user),
+            "nutcracker": self._nutcracker,
+            "weftkit": lambda: (self._through, self._stack.processes("dataplane.worker")),
+            "haproxy tls": lambda: self._peer(
+                peers.haproxy(self._own[0], certificate(self._stack)), *self._as_user, *self._tls
+            ),
+            "weftkit tls": lambda: (
+                [*self._through, *self._tls],
+                self._stack.processes("dataplane.worker"),
+            ),
+        }
+
+    @cached_property
+    def _row(self) -> Connection:
+        return self._stack.connection("demo", "inmemory")
+
+    @cached_property
+    def _own(self) -> tuple[str, str, str]:
+        return own_socket(self._stack)
+
+    @cached_property
+    def _server(self) -> redis.Redis:
+        path, _, secret = self._own
+        return redis.Redis(unix_socket_path=path, username="weftkit", password=secret)
+
+    @cached_property
+    def _server_pid(self) -> int:
+        return int(self._server.info("server")["process_id"])
+
+    @cached_property
+    def _as_user(self) -> list[str]:
+        return ["--user", self._own[1], "-a", self._own[2]]
+
+    @cached_property
+    def _through(self) -> list[str]:
+        row = self._row
+        return ["-h", row.host, "-p", str(row.port), "--user", row.user, "-a", row.password]
+
+    @cached_property
+    def _tls(self) -> list[str]:
+        return ["--tls", "--insecure"]
+
+    def _tcp(self) -> tuple[list[str], list[int]]:
+        port = free_port()
+        self._server.config_set("port", port)
+        return ["-h", "127.0.0.1", "-p", str(port), *self._as_user], []
+
+    def _peer(
+        self, opening: contextlib.AbstractContextManager[Peer], *arguments: str
+    ) -> tuple[list[str], list[int]]:
+        peer = self._held.enter_context(opening)
+        return ["-h", "127.0.0.1", "-p", str(peer.port), *arguments], [peer.pid]
+
+    def _nutcracker(self) -> tuple[list[str], list[int]]:
+        # It signs in with a password alone, if at all: this stack is thrown away afterwards.
+        self._server.acl_setuser(
+            "default", enabled=True, nopass=True, keys=["*"], categories=["+@all"]
+        )
+        return self._peer(peers.nutcracker(self._own[0]))
+
+
+WORKS = tuple(
+    Work(
+        f"redis-benchmark {command} P={pipeline} c={CLIENTS}{mark}", "requests",
+        functools.partial(benchmark, command=command, pipeline=pipeline), ways,
+    )
+    for mark, ways in (("", PLAIN), (" TLS", TLS))
+    for pipeline in PIPELINES
+    for command in ("set", "get")
+)  # fmt: skip

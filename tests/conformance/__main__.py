@@ -1,7 +1,8 @@
 """Run another project's test suite directly and through the data plane, and compare.
 
     make conformance SUITE=psycopg CHECKOUT=/path/to/psycopg
-    make conformance SUITE=redis CHECKOUT=/path/to/redis
+    make conformance SUITE=redis CHECKOUT=/path/to/redis            # the relay, with every right
+    make conformance SUITE=redis-as-admin CHECKOUT=/path/to/redis   # the product's own ACL
 
 The checkout is never part of this project. The oracle is the same suite on the same instance server
 without the data plane between: only what differs is ours, and is printed with the reason.
@@ -17,7 +18,11 @@ from tests.conformance import psycopg_suite, redis_suite
 from tests.conformance.outcome import compare
 from tests.stack import run_stack
 
-SUITES = {"psycopg": psycopg_suite.run, "redis": redis_suite.run}
+SUITES = {
+    "psycopg": psycopg_suite.run,
+    "redis": redis_suite.run,
+    "redis-as-admin": redis_suite.run_as_admin,
+}
 
 
 def main() -> None:
@@ -31,7 +36,7 @@ def main() -> None:
         sys.exit(f"no such checkout: {arguments.checkout}")
     with run_stack(WEFTKIT_WORKERS="1") as stack:
         direct, through = SUITES[arguments.suite](stack, arguments.checkout, arguments.only)
-    report, is_equal = compare(direct, through)
+    report, is_equal = compare(direct, through, redis_suite.BY_DESIGN)
     sys.stdout.write(report)
     sys.exit(0 if is_equal else 1)
 

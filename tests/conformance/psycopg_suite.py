@@ -1,25 +1,33 @@
 """psycopg 3's own tests (pytest, `--test-dsn`), in a virtual environment of their own.
 
 The tests create and drop objects freely, so each of the two runs gets the same instance one after
-the other. The role is the instance's `owner` in both: nothing here needs a superuser.
+the other. The role is the instance's `owner` in both: nothing here needs a superuser. Two-phase
+commit, which instances do not have, is allowed on this one's server, so that the relay meets it.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from tests.benchmarks.postgres import own_socket
+import psycopg
+
+from tests.benchmarks import machine
+from tests.benchmarks.postgres_ways import own_socket
 from tests.conformance.outcome import Case, Outcome, Verdict
+from tests.servers import wait_until
 from tests.stack import Stack
 
 MARKERS = "not slow and not flakey and not mypy and not timing"
 LEFT_OUT = ("tests/crdb", "tests/scripts", "tests/test_typing.py", "tests/pool")
 PER_TEST_SECONDS_MAX = 60
+PREPARED_TRANSACTIONS = "20"
 REASON_LENGTH_MAX = 160
 
 
@@ -71,9 +79,28 @@ def verdict(case: ElementTree.Element) -> Case:
     return Case(Verdict.PASSED)
 
 
+def allow_two_phase_commit(dsn: str) -> None:
+    """Change the setting as the superuser and stop the server; the host starts it again."""
+    with psycopg.connect(dsn.replace("owner@", "weftkit@"), autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM SET max_prepared_transactions = {PREPARED_TRANSACTIONS}")
+        os.kill(machine.parent(connection.info.backend_pid), signal.SIGINT)
+
+    def is_back() -> bool:
+        try:
+            with psycopg.connect(dsn) as connection:
+                row = connection.execute("SHOW max_prepared_transactions").fetchone()
+        except psycopg.OperationalError:
+            return False
+        return row == (PREPARED_TRANSACTIONS,)
+
+    wait_until(is_back, "the instance's server is back")
+
+
 def run(stack: Stack, checkout: Path, only: str) -> tuple[Outcome, Outcome]:
     """Run the suite on the demo instance, directly and through the data plane."""
     python = environment(checkout)
     uri = stack.connection("demo", "relational").uri
-    direct = run_once(python, checkout, own_socket(stack, uri), only)
+    own = own_socket(stack, uri)
+    allow_two_phase_commit(own)
+    direct = run_once(python, checkout, own, only)
     return direct, run_once(python, checkout, uri, only)
