@@ -20,9 +20,10 @@ from collections.abc import Sequence
 
 import uvloop
 
-from dataplane.backend import instance_server
+from dataplane.backend.instance_server import InstanceServers
 from dataplane.backend.warm_sessions import WarmSessions
 from dataplane.config import EXIT_CONFIG, Config, ConfigError, config_from, enabled_engines
+from dataplane.host.paths import host_metrics
 from dataplane.limits.admission import InstanceState
 from dataplane.limits.connections import ConnectionCounts
 from dataplane.limits.leases import CommonWindow
@@ -92,6 +93,7 @@ class Worker:
         self._common = CommonWindow(config.redis_url, self._clock.monotonic)
         self._states: dict[str, InstanceState] = {}
         counts = ConnectionCounts(self._meter)
+        self._servers = InstanceServers(config.run_dir)
         self._warm = WarmSessions(
             config.bounds,
             self._dial,
@@ -118,6 +120,7 @@ class Worker:
             audit=audit,
             key_seen=key_seen,
             warm=self._warm,
+            servers=self._servers,
         )
         self._table.subscribe(self._follow_states)
         self._table.subscribe(self.services.sessions.follow)
@@ -142,7 +145,8 @@ class Worker:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         # Every port first: a taken one is told before anything has started.
         admin = HttpServer(
-            AdminApp(lambda: self.is_ready), bind_shared(self._config.bind, self._config.admin_port)
+            AdminApp(lambda: self.is_ready, host_metrics(self._config.run_dir)),
+            bind_shared(self._config.bind, self._config.admin_port),
         )
         sockets = [
             (spec, bind_shared(self._config.bind, self._config.ports[spec.name]))
@@ -205,9 +209,7 @@ class Worker:
     async def _dial(self, record: InstanceRecord, within_s: float) -> StreamChannel:
         """Open a connection to the instance's server."""
         placement = self._placements[record.engine]
-        return await instance_server.connect(
-            self._config.run_dir, placement, record, within_s=within_s
-        )
+        return await self._servers.connect(placement, record, within_s=within_s)
 
     def _state_of(self, record: InstanceRecord) -> InstanceState:
         state = self._states.get(record.instance_id)

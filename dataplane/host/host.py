@@ -19,7 +19,7 @@ from uuid import UUID
 import structlog
 
 from dataplane.files import write_atomically
-from dataplane.host import paths, snapshot, template
+from dataplane.host import metrics, paths, snapshot, template
 from dataplane.host.bounds import Cgroups, probe_cgroups
 from dataplane.host.feed import Feed, Observation
 from dataplane.host.keeper import Keeper, Surroundings
@@ -28,6 +28,7 @@ from dataplane.host.redis import RedisServer
 from dataplane.host.server import Server, Site
 from dataplane.host.settings import HostSettings
 from dataplane.host.tasks import Tasks
+from dataplane.host.wake_socket import WakeSocket
 from engines import registry
 from engines.kit.contract import Placement
 from engines.kit.records import InstanceRecord
@@ -69,6 +70,7 @@ class Host:
             on_observed=self._on_observed,
             on_records=self._on_records,
         )
+        self._wakes = WakeSocket(paths.wake_socket(settings.run_dir), self._wake)
         self._around = Surroundings(observe=self._feed.observe, on_change=self._changed.set)
         self._work = Tasks(settings, self._keeper_of)
 
@@ -77,6 +79,7 @@ class Host:
         await asyncio.to_thread(self._prepare)
         for record in self._records.values():
             self._keep(record.instance_id, record)
+        await self._wakes.start()
         feed = asyncio.create_task(self._feed.run(), name="feed")
         files = asyncio.create_task(self._write_files(), name="files")
         work = asyncio.create_task(self._work.run(), name="tasks")
@@ -95,7 +98,13 @@ class Host:
             for each in (feed, files, work, templates, end):
                 each.cancel()
             await asyncio.gather(feed, files, work, templates, end, return_exceptions=True)
+            self._wakes.close()
             paths.host_state(self._settings.run_dir).unlink(missing_ok=True)
+            paths.host_metrics(self._settings.run_dir).unlink(missing_ok=True)
+
+    async def _wake(self, instance_id: str) -> bool:
+        keeper = self._keepers.get(instance_id)
+        return keeper is not None and not self._is_ending and await keeper.wake()
 
     async def _finish(self, *, stops: bool) -> None:
         """End all keepers side by side."""
@@ -222,6 +231,10 @@ class Host:
             "states": Counter(each.state or "new" for each in keepers),
         }
         write_atomically(paths.host_state(self._settings.run_dir), json.dumps(body).encode())
+        metrics.write(
+            paths.host_metrics(self._settings.run_dir),
+            [(each.record.engine, each.state) for each in keepers if each.record and each.state],
+        )
 
 
 def _on_keeper_end(task: asyncio.Task[None]) -> None:

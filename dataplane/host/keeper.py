@@ -1,9 +1,13 @@
 """One task an instance: compares what its record wants with what is true, acts, reports.
 
 Level-triggered: a step looks at the newest record and at the server as it is, does what is missing,
-and says when to look again. It is woken by a new record and by the end of the process. Whatever
-fails is tried again, later each time; only steps of one instance are in a row, instances do not
-wait for each other (but for a few places in which to clone and start at once).
+and says when to look again. It is woken by a new record, by the end of the process, and by a client
+that wants in (`wake`). Whatever fails is tried again, later each time; only steps of one instance
+are in a row, instances do not wait for each other (but for a few places in which to clone and start
+at once).
+
+An instance that nobody has used for its plan's time is put to sleep: door closed, looked at once
+more, stopped, marked. Until somebody wants it, its keeper does nothing at all.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from typing import TypeVar
 
 import structlog
 
-from dataplane.host import process
+from dataplane.host import hibernation, metrics, process
 from dataplane.host.feed import Observation
+from dataplane.host.hibernation import Activity, Idleness, Mark
 from dataplane.host.logfile import rotate
 from dataplane.host.server import Server, ServerError, safe_fields
 from engines.kit.records import Desired, InstanceRecord
@@ -26,10 +31,19 @@ TICK_SECONDS = 5.0  # between two looks at a server that runs: storage, users, l
 MEMORY_SECONDS = 30.0  # reading the proportional size of all its processes costs milliseconds
 # For one look: after it the step ends, so that a new record is seen; a recovery may take longer.
 READY_SECONDS = 5.0
-READY_PAUSE_SECONDS = (0.005, 0.1)
+# Somebody waits for each of these pauses, so the first ones are short: a small server needs 20 ms.
+READY_PAUSE_SECONDS = (0.002, 0.1)
+READY_PAUSE_GROWTH = 1.15
 FAILURES_BEFORE_FAILED = 3
 BACK_OFF_SECONDS = (0.25, 30.0)
 STABLE_SECONDS = 60.0  # a server that ran so long starts again at once
+
+# With which states a wish is fulfilled, or cannot be fulfilled now.
+SETTLED = {
+    Desired.RUNNING: ("running", "hibernated", "failed"),
+    Desired.STOPPED: ("stopped", "failed"),
+    Desired.ABSENT: ("absent", "failed"),
+}
 
 log = structlog.get_logger("host")
 T = TypeVar("T")
@@ -84,10 +98,16 @@ class Keeper:
         self._held = asyncio.Lock()  # by a step, or by whoever works on the server instead
         self._back_off = BackOff()
         self._is_ready = False
+        self._is_open = False  # ready, and the door is open
         self._ready_since = 0.0
+        self._idleness = Idleness()
+        self._mark = hibernation.read_mark(server.site.instance_dir)
+        self._callers: list[asyncio.Future[bool]] = []  # clients that want in wait for these
+        self._called_at = 0.0
         self._applied_version = 0
         self._detail = ""
         self._measured_at = self._memory_at = -TICK_SECONDS
+        self._look_at = 0.0  # when to look next who uses the server; 0: not decided
         self._storage_bytes = self._memory_bytes = 0
 
     @property
@@ -100,8 +120,7 @@ class Keeper:
         """Whether nothing is left to do, or nothing more can be done now."""
         if self._record is None:
             return self.state == "stopped"
-        wanted = {Desired.RUNNING: "running", Desired.STOPPED: "stopped", Desired.ABSENT: "absent"}
-        return self.state in (wanted[self._record.desired], "failed")
+        return self.state in SETTLED[self._record.desired]
 
     def want(self, record: InstanceRecord | None) -> None:
         """Take the newest record, and look at once if it differs."""
@@ -122,6 +141,24 @@ class Keeper:
     def look(self) -> None:
         """Look at once, for a reason outside of the record."""
         self._wake.set()
+
+    async def wake(self) -> bool:
+        """Return once clients can connect: True; or once that cannot be said soon: False."""
+        if self._record is None or self._record.desired is not Desired.RUNNING:
+            return False
+        running = self._server.process
+        if self._is_open and running is not None and running.is_running:
+            return True
+        caller: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if not self._callers:
+            self._called_at = time.monotonic()
+            self._wake.set()
+        self._callers.append(caller)
+        try:
+            return await caller
+        finally:
+            if caller in self._callers:
+                self._callers.remove(caller)
 
     async def run(self) -> None:
         """Keep the instance until cancelled."""
@@ -165,7 +202,7 @@ class Keeper:
         if self._record is not None and self.state == "running":
             self._report("stopped", self._record.generation)
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float | None) -> None:
         running = self._server.process
         waits: list[asyncio.Task[object]] = [asyncio.create_task(self._wake.wait())]
         if running is not None and running.is_running:
@@ -176,9 +213,12 @@ class Keeper:
             for each in waits:
                 each.cancel()
 
-    async def _step(self) -> float:
-        """Do what is missing; return when to look again."""
+    async def _step(self) -> float | None:
+        """Do what is missing; return when to look again, None: not before somebody calls."""
         record = self._record
+        if record is None or record.desired is not Desired.RUNNING:
+            self._answer(is_open=False)
+            self._remove_mark()
         if record is None:
             await self._stop()
             self._set_state("stopped")
@@ -194,8 +234,14 @@ class Keeper:
                     await self._remove(record)
         return TICK_SECONDS
 
-    async def _keep_running(self, record: InstanceRecord) -> float:
+    async def _keep_running(self, record: InstanceRecord) -> float | None:
         server = self._server
+        if self._mark is not None:
+            if self._mark.allows(record) and not self._callers:
+                self._storage_bytes = self._mark.storage_bytes
+                self._report("hibernated", record.generation)
+                return None
+            self._remove_mark()
         if server.process is not None and not server.process.is_running:
             self._ended(record)
             if pause := self._back_off.remaining(time.monotonic()):
@@ -211,6 +257,9 @@ class Keeper:
             self._is_ready = True
             self._ready_since = time.monotonic()
             self._applied_version = 0
+            self._idleness.forget()
+            self._look_at = 0.0
+            self._open(record)
         if self._applied_version != record.version:
             self._detail = await server.apply(record)
             self._applied_version = record.version
@@ -253,13 +302,13 @@ class Keeper:
                 self._report("starting", 0, "the server is recovering or loading its data")
                 return False
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, pause_max)
+            pause = min(pause * READY_PAUSE_GROWTH, pause_max)
         return False
 
     def _ended(self, record: InstanceRecord) -> None:
         """Note that the server ended without being told to."""
         self._server.process = None
-        self._is_ready = False
+        self._is_ready = self._is_open = False
         now = time.monotonic()
         if now - self._ready_since > STABLE_SECONDS:
             self._back_off.reset()
@@ -272,7 +321,7 @@ class Keeper:
         )
         self._report("starting", 0, "the server ended and is started again")
 
-    async def _tick(self, record: InstanceRecord) -> float:
+    async def _tick(self, record: InstanceRecord) -> float | None:
         """Look after a server that runs: measure, remove leftovers, cut its log."""
         now = time.monotonic()
         if now - self._ready_since > STABLE_SECONDS:
@@ -286,7 +335,72 @@ class Keeper:
                 await self._stop()
                 return 0.0
         self._report("running", record.generation, self._detail)
-        return TICK_SECONDS
+        if record.limits.hibernate_after_s is None:
+            return TICK_SECONDS
+        return await self._look_for_clients(record, record.limits.hibernate_after_s)
+
+    async def _look_for_clients(self, record: InstanceRecord, after_s: float) -> float | None:
+        """Look who uses the server, and put it to sleep if that was nobody for so long."""
+        now = time.monotonic()
+        if self._look_at == 0.0:
+            # It has just become ready, and whoever it was started for comes first.
+            self._look_at = now + hibernation.pause(after_s, after_s)
+        if now >= self._look_at:
+            seen = await self._server.activity()
+            self._idleness.note(seen, now)
+            remaining = self._idleness.remaining(after_s, now)
+            if remaining == 0.0:
+                if self._idleness.agrees(seen) and not self._callers:
+                    return await self._hibernate(record)
+                remaining = hibernation.AGAIN_SECONDS
+            self._look_at = now + hibernation.pause(after_s, remaining)
+        return min(TICK_SECONDS, self._look_at - now)
+
+    async def _hibernate(self, record: InstanceRecord) -> float | None:
+        """Stop the server and mark the instance, unless somebody came at the last moment."""
+        self._is_open = False
+        self._server.door.close()
+        try:
+            # Who is not seen now cannot come any more.
+            seen: Activity | None = await self._server.activity()
+        except BaseException:
+            self._open(record)
+            raise
+        if not self._idleness.agrees(seen) or self._callers or self._record is not record:
+            self._open(record)
+            self._look_at = time.monotonic() + hibernation.LOOK_SECONDS[0]
+            return 0.0
+        await self._stop()
+        if self._callers or self._record is not record or await self._server.adopt():
+            return 0.0
+        mark = Mark(record.generation, self._storage_bytes)
+        await asyncio.to_thread(hibernation.write_mark, self._server.site.instance_dir, mark)
+        self._mark = mark
+        metrics.HIBERNATIONS.labels(record.engine).inc()
+        log.info("hibernated", **safe_fields(record))
+        self._report("hibernated", record.generation)
+        return 0.0
+
+    def _open(self, record: InstanceRecord) -> None:
+        """Let clients in, and tell those who wait."""
+        self._server.door.open()
+        self._is_open = True
+        if self._callers:
+            seconds = time.monotonic() - self._called_at
+            metrics.WAKE_SECONDS.labels(record.engine).observe(seconds)
+            log.info("woken", milliseconds=round(seconds * 1000), **safe_fields(record))
+        self._answer(is_open=True)
+
+    def _answer(self, *, is_open: bool) -> None:
+        """Tell everybody who waits whether clients can connect now."""
+        callers, self._callers = self._callers, []
+        for caller in callers:
+            if not caller.done():
+                caller.set_result(is_open)
+
+    def _remove_mark(self) -> None:
+        self._mark = None
+        hibernation.remove_mark(self._server.site.instance_dir)
 
     async def _measure(self, now: float) -> None:
         running = self._server.process
@@ -297,6 +411,7 @@ class Keeper:
 
     async def _stop(self) -> None:
         """Stop the server if there is one, also one that an earlier host started."""
+        self._is_open = False
         if self._server.process is None and self._server.has_data():
             await self._server.adopt()
         if self._server.process is not None:
@@ -318,6 +433,7 @@ class Keeper:
 
     async def _failed(self, error: Exception) -> float:
         """Note a failed step; return when to try again."""
+        self._answer(is_open=False)
         record = self._record
         detail = error.detail if isinstance(error, ServerError) else "the host has a problem"
         is_final = isinstance(error, ServerError) and error.is_final

@@ -5,12 +5,16 @@
         server.log, server.log.1     what the server wrote; bounded in size
         workplace/                   of a task that makes new data for it, while that goes on
         instance.json                which engine and server version made `data`
+        hibernated                   there while the instance sleeps
     <home>/files/                    exports and imports, see `depot`
     <home>/templates/                ready-made PostgreSQL data directories
     <home>/host/records.json         the host's last known good records
-    <run>/i/<hex>/.s.PGSQL.5432      PostgreSQL's socket
-    <run>/i/<hex>/redis.sock         Redis' socket
+    <run>/i/<hex>/.s.PGSQL.5432      PostgreSQL's socket, for clients
+    <run>/i/<hex>/redis.sock         Redis' socket, for clients
+    <run>/i/<hex>/own/               the same sockets while only the host shall connect (`door`)
+    <run>/host/wake.sock             where the data plane asks for an instance to be woken
     <run>/host.json                  the host's own state, for `status`
+    <run>/host.prom                  the host's metrics, shown by the data plane's admin port
 
 The run directory is apart from the home because the path of a unix socket has 107 usable bytes.
 """
@@ -21,7 +25,9 @@ from pathlib import Path
 from uuid import UUID
 
 POSTGRES_PORT = 5432  # names the socket file; nothing listens on TCP
-SOCKET_PATH_BYTES_MAX = 100  # sun_path has 108 with its NUL; PostgreSQL adds `.lock` to a file
+# For a socket as clients see it: sun_path has 108 with its NUL, and `own/` is added while the door
+# is closed.
+SOCKET_PATH_BYTES_MAX = 100
 
 
 def instance_hex(instance_id: str) -> str:
@@ -72,3 +78,13 @@ def records_snapshot(home: Path) -> Path:
 def host_state(run_dir: Path) -> Path:
     """Return the file in which the host says how it is."""
     return run_dir / "host.json"
+
+
+def host_metrics(run_dir: Path) -> Path:
+    """Return the file in which the host counts, in Prometheus' text format."""
+    return run_dir / "host.prom"
+
+
+def wake_socket(run_dir: Path) -> Path:
+    """Return the socket on which the host takes wishes to wake an instance."""
+    return run_dir / "host" / "wake.sock"

@@ -28,10 +28,12 @@ from dataplane.host.bounds import (
     Bounds,
 )
 from dataplane.host.clone import clone_tree, sync_file_system
+from dataplane.host.door import Door
+from dataplane.host.hibernation import Activity
 from dataplane.host.overdue import end_overdue
 from dataplane.host.postgres_roles import RESTORE_ACCESS
 from dataplane.host.postgres_settings import render, server_connections
-from dataplane.host.process import ServerProcess, adopt, clear_directory
+from dataplane.host.process import ServerProcess, adopt, children, clear_directory
 from dataplane.host.server import ServerError, Site, directory_bytes, log
 from dataplane.host.settings import HostSettings
 from engines.kit.records import InstanceRecord, Limits
@@ -43,9 +45,21 @@ IMMEDIATE_STOP_SECONDS_MAX = 10.0
 ORPHANS_SECONDS_MAX = 5.0
 FILES_MAX = 4096
 
-# "the database system is starting up", "... is shutting down", "... is in recovery"
-CANNOT_CONNECT_NOW = "57P03"
-TOO_MANY_CONNECTIONS = "53300"
+# One row: which processes are the server's own or ours, whether it has work that must not be cut
+# short, and how many sessions there were but ours.
+ACTIVITY = f"""
+    SELECT
+        array_agg(pid) FILTER (
+            WHERE usename = '{template.SUPERUSER}'
+            OR backend_type NOT IN ('client backend', 'walsender')
+        ) AS own,
+        bool_or(backend_type = 'autovacuum worker') AS is_working,
+        (
+            SELECT coalesce(sum(sessions), 0)::bigint FROM pg_stat_database
+            WHERE datname <> '{template.MAINTENANCE_DATABASE}'
+        ) AS sessions
+    FROM pg_stat_activity
+"""  # noqa: S608 - constants of ours
 
 
 class PostgresServer:
@@ -55,13 +69,20 @@ class PostgresServer:
         self._settings = settings
         self._site = site
         self._templates = paths.templates_dir(settings.home)
+        self._door = Door(paths.postgres_socket(settings.run_dir, site.instance_id))
         self._waiting = ""  # settings that the running server did not take
+        self._last_pid = 0  # of our last connection's backend, which may still be leaving
         self.process: ServerProcess | None = None
 
     @property
     def site(self) -> Site:
         """Where it lives."""
         return self._site
+
+    @property
+    def door(self) -> Door:
+        """Its socket's name."""
+        return self._door
 
     def has_data(self) -> bool:
         """Say whether a complete data directory is there."""
@@ -98,6 +119,7 @@ class PostgresServer:
         try:
             await clear_leftovers(self._site.data, self._site.socket_dir)
             self._site.make_directories()
+            self._door.clear()
             await asyncio.to_thread(self._write_settings, record)
             self.process = self._site.launch(
                 [self._settings.postgres_bin / "postgres", "-D", self._site.data],
@@ -113,17 +135,13 @@ class PostgresServer:
 
     async def is_ready(self) -> bool:
         """Say whether the server answers a connection."""
-        # Line 8 of postmaster.pid tells it without a refused connection (and its log line).
-        if postmaster_status(self._site.data) != "ready":
-            return False
-        try:
-            connection = await self._connect()
-        except (OSError, asyncpg.InterfaceError, TimeoutError):
-            return False
-        except asyncpg.PostgresError as error:
-            return error.sqlstate == TOO_MANY_CONNECTIONS
-        await connection.close()
-        return True
+        # Line 8 of postmaster.pid tells it without a connection, which would cost more than the
+        # start itself. The file may be the one that a killed postmaster left.
+        return (
+            self.process is not None
+            and _postmaster_pid(self._site.data) == self.process.pid
+            and postmaster_status(self._site.data) == "ready"
+        )
 
     async def apply(self, record: InstanceRecord) -> str:
         """Write the settings, reload them if they changed, and say what waits for a restart."""
@@ -159,21 +177,32 @@ class PostgresServer:
             )
         if not self._waiting:
             return False
+        seen = await self.activity()
+        return seen is not None and not seen.clients
+
+    async def activity(self) -> Activity | None:
+        """Look who uses the server.
+
+        A backend exists before it tells of itself: whatever child of the postmaster is not known to
+        be a process of its own counts as a client.
+        """
+        left = self._last_pid
         try:
             connection = await self._connect()
             try:
-                clients: int = await connection.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity"
-                    " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-                )
+                row = await connection.fetchrow(ACTIVITY)
             finally:
                 await connection.close()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return False
-        return clients == 0
+            return None
+        if row is None or self.process is None:
+            return None
+        unknown = set(children(self.process.pid)).difference(row["own"], (left,))
+        return Activity(len(unknown), row["sessions"], row["is_working"])
 
     async def stop(self) -> None:
         """Stop fast: sessions end, a checkpoint is written; at once if that takes too long."""
+        self._door.close()
         process = self.process
         if process is None:
             return
@@ -191,7 +220,7 @@ class PostgresServer:
 
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
-            host=str(self._site.socket_dir),
+            host=str(self._door.path.parent),
             port=paths.POSTGRES_PORT,
             user=template.SUPERUSER,
             database=template.MAINTENANCE_DATABASE,
@@ -200,6 +229,7 @@ class PostgresServer:
             statement_cache_size=0,
             server_settings={"application_name": "weftkit host"},
         )
+        self._last_pid = connection.get_server_pid()
         return connection
 
     def _write_settings(self, record: InstanceRecord) -> bool:
@@ -207,7 +237,7 @@ class PostgresServer:
         text = render(
             record.limits,
             handle=record.handle,
-            socket_dir=self._site.socket_dir,
+            socket_dir=self._door.inner.parent,
             version=template.postgres_version(self._settings.postgres_bin),
             extensions=template.extension_directory(self._settings.postgres_bin, self._templates),
         ).encode()

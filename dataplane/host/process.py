@@ -166,7 +166,15 @@ def processes_in(directory: Path) -> list[int]:
 
 def memory_bytes(pid: int) -> int:
     """Return what a process and its children take of memory, shared pages divided by sharers."""
-    return sum(_proportional_bytes(each) for each in (pid, *_children(pid)))
+    return sum(_proportional_bytes(each) for each in (pid, *children(pid)))
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, zombies too; none if it has ended."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (OSError, ValueError):
+        return []
 
 
 def _signal_all(pids: Iterable[int], number: int) -> None:
@@ -196,13 +204,6 @@ def _program(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
     except OSError:
         return ""
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (OSError, ValueError):
-        return []
 
 
 def _proportional_bytes(pid: int) -> int:

@@ -13,12 +13,15 @@ import hashlib
 import json
 import signal
 import time
+from pathlib import Path
 
 from dataplane.files import write_atomically
 from dataplane.host import paths
 from dataplane.host.binaries import server_version
 from dataplane.host.bounds import MEBIBYTE, Bounds
 from dataplane.host.clone import sync_file_system
+from dataplane.host.door import Door
+from dataplane.host.hibernation import Activity
 from dataplane.host.process import ServerProcess, adopt, clear_directory
 from dataplane.host.redis_control import SERVICE_USER, RedisReplyError, Reply, exchange
 from dataplane.host.server import ServerError, Site, directory_bytes
@@ -32,6 +35,8 @@ SCRIPT_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 30.0  # SIGTERM writes the rest of the append-only file
 KILL_SECONDS_MAX = 10.0
 CLIENTS_RESERVED = 32  # for the host and for sign-ins that overlap with sign-outs
+# What INFO says is under way on the server's own account; a stop would throw it away.
+WORKING = ("rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled")
 OUR_USERS = frozenset({SERVICE_USER, "default"})
 
 # What a tenant may see of where its server lives.
@@ -67,7 +72,8 @@ class RedisServer:
         self._settings = settings
         self._site = site
         self._secret = service_secret(settings.master_key, site.instance_id)
-        self._socket = paths.redis_socket(settings.run_dir, site.instance_id)
+        self._door = Door(paths.redis_socket(settings.run_dir, site.instance_id))
+        self._exchanges = 0  # our own connections to the server since it started, or was adopted
         self._named: frozenset[str] = frozenset()  # user names of the last applied record
         self._suspects: frozenset[str] = frozenset()  # users that no record explained last time
         self._busy_since: float | None = None  # since when a script lets nobody else in
@@ -77,6 +83,11 @@ class RedisServer:
     def site(self) -> Site:
         """Where it lives."""
         return self._site
+
+    @property
+    def door(self) -> Door:
+        """Its socket's name."""
+        return self._door
 
     def has_data(self) -> bool:
         """Say whether the working directory is there."""
@@ -124,8 +135,8 @@ class RedisServer:
             await clear_directory(
                 self._site.data, number=signal.SIGTERM, seconds_max=STOP_SECONDS_MAX
             )
-            await asyncio.to_thread(write_atomically, path, self._render(record.limits).encode())
-            self._socket.unlink(missing_ok=True)
+            await asyncio.to_thread(_write_if_changed, path, self._render(record.limits).encode())
+            self._door.clear()
             self._link_socket_directory()
             # INFO shows the paths of program and configuration: so it gets a name and no file.
             self.process = self._site.launch(
@@ -134,6 +145,7 @@ class RedisServer:
         except OSError as error:
             raise ServerError("the server cannot be started") from error
         self._named = self._suspects = frozenset()
+        self._exchanges = 0
 
     async def is_ready(self) -> bool:
         """Say whether the server answers; while it loads its file it does not."""
@@ -201,8 +213,26 @@ class RedisServer:
             except OSError:
                 return
 
+    async def activity(self) -> Activity | None:
+        """Look who uses the server; it takes connections in their order, so ours is the last."""
+        try:
+            (said,) = await self._say(("INFO",))
+        except (OSError, RedisReplyError):
+            return None
+        pairs = (line.partition(":") for line in str(said).splitlines())
+        info = {name: value for name, _, value in pairs}
+        try:
+            return Activity(
+                clients=int(info["connected_clients"]) - 1 + int(info["connected_slaves"]),
+                sessions=int(info["total_connections_received"]) - self._exchanges,
+                is_working=any(info[name] != "0" for name in WORKING),
+            )
+        except (KeyError, ValueError):
+            return None
+
     async def stop(self) -> None:
-        """Stop the server; it writes what it holds of the append-only file first."""
+        """Stop the server; it writes and syncs the rest of the append-only file first."""
+        self._door.close()
         process = self.process
         if process is None:
             return
@@ -217,7 +247,12 @@ class RedisServer:
         return directory_bytes(self._site.data)
 
     async def _say(self, *commands: tuple[str, ...]) -> list[Reply]:
-        return await exchange(self._socket, self._secret, commands)
+        self._exchanges += 1
+        try:
+            return await exchange(self._door.path, self._secret, commands)
+        except (ConnectionRefusedError, FileNotFoundError):
+            self._exchanges -= 1
+            raise
 
     def _render(self, limits: Limits) -> str:
         digest = hashlib.sha256(self._secret.encode()).hexdigest()
@@ -225,8 +260,8 @@ class RedisServer:
             "# Written by the instance host; changes are lost.",
             f'dir "{self._site.data}"',
             # CLIENT LIST and SLOWLOG show it as every client's address.
-            f"unixsocket {SOCKET_LINK}/{self._socket.name}",
-            f'proc-title-template "{{title}} instance {self._socket.parent.name}"',
+            f"unixsocket {SOCKET_LINK}/{self._door.inner.name}",
+            f'proc-title-template "{{title}} instance {self._site.socket_dir.name}"',
             *(f"{name} {value}" for name, value in FIXED),
             *(f"{name} {value}" for name, value in _changeable(limits).items()),
             "user default off -@all",
@@ -237,9 +272,10 @@ class RedisServer:
     def _link_socket_directory(self) -> None:
         """Have the socket reachable from the working directory by a name that shows no path."""
         link = self._site.data / SOCKET_LINK
-        if not link.is_symlink() or link.readlink() != self._socket.parent:
+        directory = self._door.inner.parent
+        if not link.is_symlink() or link.readlink() != directory:
             link.unlink(missing_ok=True)
-            link.symlink_to(self._socket.parent)
+            link.symlink_to(directory)
 
     def _check_version(self, version: tuple[int, ...]) -> None:
         """Refuse a server that is older than the one that wrote the data.
@@ -256,6 +292,12 @@ class RedisServer:
             raise ServerError("the data was written by a newer server version", is_final=True)
         if version != written_by:
             write_atomically(path, json.dumps({"server_version": version}).encode())
+
+
+def _write_if_changed(path: Path, content: bytes) -> None:
+    # A sync costs more than the rest of a wake.
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
 def _usernames(record: InstanceRecord) -> frozenset[str]:

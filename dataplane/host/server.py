@@ -16,6 +16,8 @@ import structlog
 
 from dataplane.host import paths
 from dataplane.host.bounds import Bounds, Cgroups, apply_bounds
+from dataplane.host.door import INNER_DIRECTORY, Door
+from dataplane.host.hibernation import Activity
 from dataplane.host.logfile import last_lines, rotate
 from dataplane.host.process import ServerProcess, spawn
 from dataplane.host.settings import HostSettings
@@ -46,6 +48,11 @@ class Server(Protocol):
         """Where it lives."""
         ...
 
+    @property
+    def door(self) -> Door:
+        """Its socket's name; who starts the server opens it once the server is ready."""
+        ...
+
     def has_data(self) -> bool:
         """Say whether the instance was provisioned here."""
         ...
@@ -59,7 +66,7 @@ class Server(Protocol):
         ...
 
     async def start(self, record: InstanceRecord) -> None:
-        """Spawn the server; `is_ready` tells when it can be used."""
+        """Spawn the server behind a closed door; `is_ready` tells when it can be used."""
         ...
 
     async def is_ready(self) -> bool:
@@ -77,8 +84,12 @@ class Server(Protocol):
         """
         ...
 
+    async def activity(self) -> Activity | None:
+        """Look who uses the server; None if it does not say."""
+        ...
+
     async def stop(self) -> None:
-        """Stop the server, cleanly if it lets us; return when it has ended."""
+        """Close the door and stop the server, cleanly if it lets us; return when it has ended."""
         ...
 
     def storage_bytes(self) -> int:
@@ -121,6 +132,7 @@ class Site:
         """Make what a server needs around its data."""
         self.instance_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.socket_dir / INNER_DIRECTORY).mkdir(mode=0o700, exist_ok=True)
 
     def launch(
         self,

@@ -1,14 +1,16 @@
 """The operator's port: metrics of all workers, health, readiness. Not for tenants.
 
 Every worker serves it on the same port (SO_REUSEPORT), and every one of them can answer for all,
-because metrics meet in files. `/healthz` says that this worker's loop turns; `/readyz` says that it
-knows the records and takes connections, and turns false before anything else when it drains.
+because metrics meet in files, the instance host's as well. `/healthz` says that this worker's loop
+turns; `/readyz` says that it knows the records and takes connections, and turns false before
+anything else when it drains.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from dataplane.observe import metrics
@@ -20,8 +22,9 @@ _TEXT = "text/plain; charset=utf-8"
 class AdminApp:
     """The ASGI application."""
 
-    def __init__(self, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, is_ready: Callable[[], bool], host_metrics: Path) -> None:
         self._is_ready = is_ready
+        self._host_metrics = host_metrics
         self._routes: dict[str, Callable[[], Awaitable[Answer]]] = {
             "/healthz": self._healthz,
             "/metrics": self._metrics,
@@ -57,4 +60,4 @@ class AdminApp:
 
     async def _metrics(self) -> Answer:
         # Reads the files of all workers: not on the loop.
-        return 200, metrics.CONTENT_TYPE, await asyncio.to_thread(metrics.page)
+        return 200, metrics.CONTENT_TYPE, await asyncio.to_thread(metrics.page, self._host_metrics)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dataplane.backend import instance_server
+from dataplane.backend.instance_server import InstanceServers
 from dataplane.backend.warm_sessions import WarmServer, WarmSessions
 from dataplane.config import Config
 from dataplane.limits.admission import ConnectionGate, InstanceState
@@ -50,6 +50,7 @@ class Services:
     audit: AuditTrail
     key_seen: KeySeen
     warm: WarmSessions
+    servers: InstanceServers
     is_draining: bool = False
 
 
@@ -127,9 +128,8 @@ class ConnectionPorts:
         """Open a connection to the instance's own server; see `ports.SessionPorts`."""
         if len(self._servers) >= SERVER_CONNECTIONS_MAX:
             raise LocalError("too many connections to servers for one sign-in")
-        config = self.services.config
-        channel = await instance_server.connect(
-            config.run_dir, self.spec.placement, record, within_s=config.bounds.backend_connect_s
+        channel = await self.services.servers.connect(
+            self.spec.placement, record, within_s=self.services.config.bounds.backend_connect_s
         )
         self._servers.append(channel)
         return channel

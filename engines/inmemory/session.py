@@ -188,19 +188,28 @@ class _Login:
     async def _open(self, candidate: Candidate) -> Relay:
         """Open the instance server's session for a proven candidate."""
         grant = self._ports.admit_login(candidate, self._client)
-        server = await self._ports.connect(grant.record)
         credential = grant.credential
         secret = self._ports.service_secret(grant.record.instance_id)
         sign_in = SignIn(credential.username.encode(), secret.encode(), credential.role)
         try:
+            await self._set_up(grant, sign_in)
+        except EOFError:
+            # That server was just being ended, and the client has seen nothing of it: there will be
+            # another one.
+            try:
+                await self._set_up(grant, sign_in)
+            except EOFError as error:
+                raise _unreachable() from error
+        return Relay(grant.gate, sign_in, self._prove_same(grant))
+
+    async def _set_up(self, grant: Grant, sign_in: SignIn) -> None:
+        """Connect, and sign in; raises EOFError if the server ends the stream meanwhile."""
+        server = await self._ports.connect(grant.record)
+        try:
             await _set_up(server, sign_in)
-        except EOFError as error:
-            server.close()
-            raise _unreachable() from error
-        except RequestError:
+        except (EOFError, RequestError):
             server.close()
             raise
-        return Relay(grant.gate, sign_in, self._prove_same(grant))
 
     def _prove_same(self, grant: Grant) -> Callable[[bytes, bytes], None]:
         """Return what checks a later AUTH.

@@ -18,6 +18,16 @@ OBSERVED_CHANNEL = "weftkit_observed"
 INTAKE_CHANNEL = "weftkit_intake"
 TASK_CHANNEL = "weftkit_task"
 
+# What an instance host can say of an instance. `hibernated`: stopped while nobody uses it; the next
+# connection wakes it, and so does a newer generation.
+OBSERVED_STATES = ("starting", "running", "hibernated", "stopped", "absent", "failed")
+_OBSERVED_CHECK = f"CHECK (state IN {OBSERVED_STATES})"
+# For tables that were made when there were fewer states.
+OBSERVED_STATES_DDL = (
+    "ALTER TABLE publish.observed DROP CONSTRAINT IF EXISTS observed_state_check",
+    f"ALTER TABLE publish.observed ADD CONSTRAINT observed_state_check {_OBSERVED_CHECK}",
+)
+
 # The database role of data planes and instance hosts: it can do what `GRANTS` says, nothing more.
 DATAPLANE_ROLE = "weftkit_dataplane"
 
@@ -33,12 +43,12 @@ DDL: tuple[str, ...] = (
     )
     """,
     # What the instance host made true: `generation` says up to which request.
-    """
+    f"""
     CREATE TABLE IF NOT EXISTS publish.observed (
         instance_id uuid PRIMARY KEY,
         host text NOT NULL,
         generation bigint NOT NULL,
-        state text NOT NULL CHECK (state IN ('starting', 'running', 'stopped', 'absent', 'failed')),
+        state text NOT NULL CONSTRAINT observed_state_check {_OBSERVED_CHECK},
         detail text NOT NULL DEFAULT '',
         storage_bytes bigint NOT NULL DEFAULT 0,
         memory_bytes bigint NOT NULL DEFAULT 0,

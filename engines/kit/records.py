@@ -86,6 +86,8 @@ class Limits:
     statement_timeout_ms: int = 0  # 0: none
     eviction_policy: str = "noeviction"  # inmemory: noeviction | lru | lfu
     fsync: bool = True
+    # A relayed engine's instance without clients for so long sleeps until one comes. None: never.
+    hibernate_after_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from engines import registry
 from tenants.accounts.models import MemberRole, Tenant, User
 from tenants.accounts.permissions import role_allows
-from tenants.instances.models import Instance
+from tenants.instances.models import Instance, InstanceStatus
 from tenants.instances.selectors import Connection, connection_of, instance_list
 from tenants.operations.models import Operation
 from tenants.operations.selectors import operation_list
@@ -22,6 +22,7 @@ class InstanceRow:
     instance: Instance
     engine_title: str
     connection: Connection | None
+    is_hibernated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ def _section(tenant: Tenant, role: MemberRole) -> TenantSection:
             instance=instance,
             engine_title=registry.load(instance.engine).title,
             connection=connection_of(instance=instance) if may_connect else None,
+            is_hibernated=(
+                instance.status == InstanceStatus.ACTIVE and instance.server_state == "hibernated"
+            ),
         )
         for instance in instance_list(tenant=tenant).order_by("handle")
         if role_allows(role, "instances.read")

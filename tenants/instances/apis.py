@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from engines.kit.exchange import OBSERVED_STATES
 from tenants.api.idempotency import idempotency_key, idempotent
 from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import ServiceApi, TenantApi
@@ -38,13 +39,18 @@ class InstanceOutput(serializers.ModelSerializer[Instance]):
     status = serializers.ChoiceField(InstanceStatus.choices)
     auth_method = serializers.ChoiceField(AuthMethod.choices)
     allowlist = serializers.ListField(child=serializers.CharField())
+    server_state = serializers.ChoiceField(
+        ["", *OBSERVED_STATES],
+        read_only=True,
+        help_text="What its server does; hibernated: the next connection wakes it.",
+    )
 
     class Meta:
         model = Instance
         fields = [
             "id", "handle", "engine", "plan", "blocks", "region", "status", "status_detail",
-            "allowlist", "deletion_protected", "auth_method", "is_default", "quarantined_at",
-            "purge_after", "created_at", "created_by",
+            "server_state", "allowlist", "deletion_protected", "auth_method", "is_default",
+            "quarantined_at", "purge_after", "created_at", "created_by",
         ]  # fmt: skip
 
 
@@ -139,7 +145,8 @@ class InstanceDetailApi(TenantApi):
     def patch(self, request: Request, tenant: str, instance: str) -> Response:
         """Change plan, blocks, allowlist or deletion protection: in force within a second."""
         found = selectors.instance_get(tenant=self.actor.tenant, handle=instance)
-        changed = services.instance_change(instance=found, **self.validated(InstanceChange))
+        services.instance_change(instance=found, **self.validated(InstanceChange))
+        changed = selectors.instance_get(tenant=self.actor.tenant, handle=instance)
         return Response(InstanceOutput(changed).data)
 
     @extend_schema(

@@ -70,6 +70,9 @@ class Instance(BaseModel):
     purge_after = models.DateTimeField(null=True, blank=True)
     created_by = models.CharField(max_length=300)
 
+    # No column: what the host last said of its server, in the queries of `selectors`.
+    server_state: str
+
     class Meta:
         constraints = [
             models.UniqueConstraint(

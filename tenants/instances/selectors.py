@@ -14,6 +14,7 @@ from engines.kit.settings import Settings
 from tenants.accounts.models import Tenant
 from tenants.core.errors import NotFoundError
 from tenants.instances.models import Credential, Instance, InstanceStatus
+from tenants.publish.selectors import SERVER_STATE
 
 # What stands in a connection string where only the owner knows the word.
 USERNAME_PLACEHOLDER = "USERNAME"
@@ -39,11 +40,12 @@ def engine_list() -> list[EngineSpec]:
 
 
 def instance_list(*, tenant: Tenant) -> QuerySet[Instance]:
-    """Return the tenant's instances; purged ones are gone."""
+    """Return the tenant's instances, each with its `server_state`; purged ones are gone."""
     return (
         Instance.objects.filter(tenant=tenant)
         .exclude(status=InstanceStatus.PURGED)
         .select_related("tenant", "plan")
+        .annotate(server_state=SERVER_STATE)
     )
 
 

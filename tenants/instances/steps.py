@@ -56,7 +56,8 @@ def _server_is(*states: str) -> Do:
     return wait
 
 
-server_is_running = _server_is("running")
+# A server sleeps only after it ran, so whoever looks late may find it asleep.
+server_is_running = _server_is("running", "hibernated")
 # What was never there has stopped too.
 server_is_stopped = _server_is("stopped", "absent")
 server_is_absent = _server_is("absent")

@@ -6,6 +6,16 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import CharField
+from django.db.models.expressions import RawSQL
+
+# What the host last said that an instance's server does, as a column of a query over instances.
+SERVER_STATE = RawSQL(
+    "coalesce((SELECT observed.state FROM publish.observed"
+    " WHERE observed.instance_id = instances_instance.id), '')",
+    [],
+    output_field=CharField(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +23,7 @@ class Observed:
     """The host's word: `state` holds for the wishes up to `generation`."""
 
     generation: int
-    state: str  # starting | running | stopped | absent | failed
+    state: str  # one of engines.kit.exchange.OBSERVED_STATES
     detail: str
     storage_bytes: int
     memory_bytes: int

@@ -27,7 +27,7 @@ class PlanOutput(serializers.ModelSerializer[Plan]):
         fields = [
             "name", "version", "title", "has_blocks", "has_own_server", "read_units", "write_units",
             "query_units", "storage_bytes", "memory_bytes", "connections", "statement_timeout_ms",
-            "eviction_policy",
+            "eviction_policy", "hibernate_after_s",
         ]  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def limits_of(*, plan: Plan, blocks: int, engine: str) -> Limits:
         memory_bytes=_memory_bytes(config, plan, engine),
         statement_timeout_ms=plan.statement_timeout_ms,
         eviction_policy=_eviction_policy(config, plan),
+        hibernate_after_s=plan.hibernate_after_s,
         fsync=config.relational.wal_fsync if engine == "relational" else True,
     )
 

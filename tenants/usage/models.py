@@ -12,7 +12,8 @@ class Plan(BaseModel):
     """One version of a plan. An instance keeps its version; new ones get the current one.
 
     Units are per second and per request class, and times the instance's blocks if `has_blocks`.
-    None is unmetered (units, storage) or left to weftkit.toml (memory, eviction).
+    None is unmetered (units, storage), left to weftkit.toml (memory, eviction), or never
+    (hibernation: after how many seconds without clients a relayed engine's server is stopped).
     """
 
     name = models.CharField(max_length=32)
@@ -29,6 +30,7 @@ class Plan(BaseModel):
     connections = models.PositiveIntegerField()
     statement_timeout_ms = models.PositiveIntegerField(default=0)
     eviction_policy = models.CharField(max_length=16, blank=True)
+    hibernate_after_s = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         constraints = [

@@ -24,6 +24,7 @@ from tenants.operations.models import Operation
 from tests.tenants.cast import (
     Cast,
     make_instance,
+    report,
     serving_instance,
     settle,
     side_by_side,
@@ -315,6 +316,22 @@ def test_the_catalogue_lists_engines_and_plans(cast: Cast, script: Script) -> No
     }
     plans = script.client.get("/api/v1/plans").json()["items"]
     assert {plan["name"] for plan in plans} == {"lite", "standard", "dedicated", "unmetered"}
+
+
+def test_an_instance_shows_what_its_server_does(cast: Cast, script: Script) -> None:
+    instance = serving_instance(cast.acme)
+    for state in ("hibernated", "running"):
+        report(instance, state)
+        assert script.ask("GET", "/instances/acme-main").json()["server_state"] == state
+        assert script.ask("GET", "/instances").json()["items"][0]["server_state"] == state
+    changed = script.ask("PATCH", "/instances/acme-main", {"plan": "lite"}).json()
+    assert (changed["plan"], changed["status"]) == ("lite", "active")
+    assert changed["server_state"] == "running"
+
+
+def test_an_instance_that_no_host_has_seen_has_no_server_state(cast: Cast, script: Script) -> None:
+    make_instance(cast.acme, "next")
+    assert script.ask("GET", "/instances/acme-next").json()["server_state"] == ""
 
 
 def test_usage_is_listed_by_instance_and_by_hour(cast: Cast, script: Script) -> None:

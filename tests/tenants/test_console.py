@@ -18,6 +18,7 @@ from tests.tenants.cast import (
     join,
     make_instance,
     person,
+    report,
     serving_instance,
     signed_in,
 )
@@ -66,6 +67,18 @@ def test_it_lists_the_latest_operations_with_their_progress_and_why_they_failed(
     operation_run(operation_id=running.pk)
     assert "failed, step 1 of 2: no room</dd>" in signed_in(cast.bob).get("/").content.decode()
     assert b"export" not in signed_in(cast.charlie).get("/").content
+
+
+def test_an_instance_that_sleeps_says_hibernated(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    report(instance, "hibernated")
+    page = signed_in(cast.bob).get("/").content.decode()
+    assert '<span class="status hibernated"' in page
+    assert '<span class="status active">' not in page
+    report(instance, "running")
+    page = signed_in(cast.bob).get("/").content.decode()
+    assert '<span class="status active">active</span>' in page
+    assert "hibernated" not in page
 
 
 def test_nobody_sees_another_tenant(cast: Cast) -> None:

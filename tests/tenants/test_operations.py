@@ -77,6 +77,15 @@ def test_provision_asks_the_host_waits_for_it_and_activates(cast: Cast) -> None:
     assert record.status == "active"
 
 
+def test_a_server_that_fell_asleep_before_anybody_looked_did_run(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    operation_run(operation_id=operation.pk)
+    report(operation.instance, "hibernated")
+    operation_run(operation_id=operation.pk)
+    operation.refresh_from_db()
+    assert operation.state == OperationState.SUCCEEDED
+
+
 def test_a_report_of_an_older_generation_does_not_count(cast: Cast) -> None:
     instance = serving_instance(cast.acme)
     operation = instance_suspend(instance=instance, actor="test")

@@ -13,7 +13,12 @@ import pytest
 from django.db import DatabaseError, connection, connections, transaction
 from django.utils import timezone
 
-from engines.kit.exchange import DATAPLANE_ROLE, RECORD_CHANNEL
+from engines.kit.exchange import (
+    DATAPLANE_ROLE,
+    OBSERVED_STATES,
+    OBSERVED_STATES_DDL,
+    RECORD_CHANNEL,
+)
 from engines.kit.records import Role
 from tenants.audit.models import AuditEvent
 from tenants.audit.services import audit_take_in
@@ -139,6 +144,28 @@ def test_the_data_planes_role_can_do_nothing_else(cast: Cast, statement: str) ->
     ):
         cursor.execute(f"SET LOCAL ROLE {DATAPLANE_ROLE}")
         cursor.execute(statement)
+
+
+def test_a_table_of_before_learns_the_new_states_and_refuses_others(cast: Cast) -> None:
+    insert = (
+        "INSERT INTO publish.observed (instance_id, host, generation, state)"
+        " VALUES (gen_random_uuid(), 'local', 1, %s)"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE publish.observed DROP CONSTRAINT observed_state_check")
+        cursor.execute(
+            "ALTER TABLE publish.observed ADD CHECK (state IN"
+            " ('starting', 'running', 'stopped', 'absent', 'failed'))"
+        )
+        with pytest.raises(DatabaseError, match="observed_state_check"), transaction.atomic():
+            cursor.execute(insert, ["hibernated"])
+        for _ in range(2):
+            for statement in OBSERVED_STATES_DDL:
+                cursor.execute(statement)
+        for state in OBSERVED_STATES:
+            cursor.execute(insert, [state])
+        with pytest.raises(DatabaseError, match="observed_state_check"), transaction.atomic():
+            cursor.execute(insert, ["asleep"])
 
 
 def test_key_use_reaches_the_credential_and_never_goes_back(cast: Cast) -> None:

@@ -128,6 +128,14 @@ def test_the_plans_are_those_of_the_issue(cast: Cast) -> None:
     }
 
 
+def test_small_plans_hibernate_and_reserved_ones_never(cast: Cast) -> None:
+    seconds = {
+        plan.name: limits_of(plan=plan, blocks=2, engine="inmemory").hibernate_after_s
+        for plan in plan_list()
+    }
+    assert seconds == {"lite": 900, "standard": 3600, "dedicated": None, "unmetered": None}
+
+
 def test_what_weftkit_toml_sets_itself_is_stronger_than_the_plan(cast: Cast, settings: Any) -> None:
     lite = plan_get(name="lite")
     settings.WEFTKIT = parse("", {})
