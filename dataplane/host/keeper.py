@@ -376,6 +376,7 @@ class Keeper:
         mark = Mark(record.generation, self._storage_bytes)
         await asyncio.to_thread(hibernation.write_mark, self._server.site.instance_dir, mark)
         self._mark = mark
+        self._back_off.reset()
         metrics.HIBERNATIONS.labels(record.engine).inc()
         log.info("hibernated", **safe_fields(record))
         self._report("hibernated", record.generation)

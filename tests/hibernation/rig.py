@@ -153,6 +153,14 @@ class RedisClient:
         self._client.close()
 
 
+def proportional_bytes(pid: int) -> int:
+    """Return the proportional set size of one process."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no size of process {pid}")
+
+
 @dataclass
 class Rig:
     """Host, data plane and the control plane's stand-in."""
@@ -164,8 +172,8 @@ class Rig:
     log: Path
     _names: Iterator[int]
 
-    def sleeper(self, engine: str, after_s: int | None = 1, **limits: Any) -> Sleeper:
-        """Make an instance that has a client's credential, and wait until it serves."""
+    def announce(self, engine: str, after_s: int | None, **limits: Any) -> Sleeper:
+        """Publish an instance that has a client's credential."""
         key_id = auth.new_key_id()
         password = auth.password_of(key_id, auth.new_secret())
         secret = auth.make_secret(password, 1, PEPPER, auth.new_salt())
@@ -176,7 +184,11 @@ class Rig:
             credentials=(credential,),
             limits=Limits(hibernate_after_s=after_s, connections=50, **limits),
         )
-        made = Sleeper(self, self.control.publish(record), credential, password)
+        return Sleeper(self, self.control.publish(record), credential, password)
+
+    def sleeper(self, engine: str, after_s: int | None = 1, **limits: Any) -> Sleeper:
+        """Make an instance, and wait until clients are served."""
+        made = self.announce(engine, after_s, **limits)
         wait_until(lambda: made.state in ("running", "hibernated"), f"{made.handle} is made")
         # The workers read the record a moment after the host did.
         wait_until(lambda: self._is_known(made), f"the data plane knows {made.handle}")
@@ -203,6 +215,12 @@ class Rig:
         """Return the data plane's workers."""
         children = Path(f"/proc/{self.plane.pid}/task/{self.plane.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
+
+    def memory_bytes(self) -> int:
+        """Return what host, master and workers take, shared pages divided by those who share."""
+        assert self.host.process is not None
+        pids = (self.host.process.pid, self.plane.pid, *self.workers())
+        return sum(proportional_bytes(pid) for pid in pids)
 
     def kill_worker(self, index: int) -> None:
         """Kill one worker; its master starts another."""

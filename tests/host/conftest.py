@@ -71,6 +71,14 @@ class ControlPlane:
             ).fetchone()
         return found or {"state": "", "generation": 0, "detail": "", "storage_bytes": 0}
 
+    def count(self, state: str) -> int:
+        """Return how many instances are in `state`."""
+        found = self._connection.execute(
+            "SELECT count(*) FROM publish.observed WHERE state = %s", (state,)
+        ).fetchone()
+        assert found is not None
+        return int(found[0])
+
     def wait(self, record: InstanceRecord, state: str) -> dict[str, Any]:
         """Wait until the host reached the record's generation in `state`."""
 
