@@ -221,7 +221,8 @@ class Host:
             await asyncio.sleep(0.02)
 
     def _write_state(self) -> None:
-        keepers = [each for each in self._keepers.values() if each.record is not None]
+        # In a thread: the copy is one step, so no keeper can come or go in its middle.
+        keepers = [each for each in list(self._keepers.values()) if each.record is not None]
         body = {
             "pid": os.getpid(),
             "host": self._settings.host_name,

@@ -259,6 +259,7 @@ class Keeper:
             self._applied_version = 0
             self._idleness.forget()
             self._look_at = 0.0
+        if not self._is_open:
             self._open(record)
         if self._applied_version != record.version:
             self._detail = await server.apply(record)

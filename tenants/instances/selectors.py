@@ -45,7 +45,7 @@ def instance_list(*, tenant: Tenant) -> QuerySet[Instance]:
         Instance.objects.filter(tenant=tenant)
         .exclude(status=InstanceStatus.PURGED)
         .select_related("tenant", "plan")
-        .annotate(server_state=SERVER_STATE)
+        .annotate(**SERVER_STATE)
     )
 
 

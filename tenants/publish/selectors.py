@@ -10,12 +10,14 @@ from django.db.models import CharField
 from django.db.models.expressions import RawSQL
 
 # What the host last said that an instance's server does, as a column of a query over instances.
-SERVER_STATE = RawSQL(
-    "coalesce((SELECT observed.state FROM publish.observed"
-    " WHERE observed.instance_id = instances_instance.id), '')",
-    [],
-    output_field=CharField(),
-)
+SERVER_STATE = {
+    "server_state": RawSQL(
+        "coalesce((SELECT observed.state FROM publish.observed"
+        " WHERE observed.instance_id = instances_instance.id), '')",
+        [],
+        output_field=CharField(),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)

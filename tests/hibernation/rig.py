@@ -124,6 +124,9 @@ class PostgresClient:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # What is left inside a transaction is not kept warm for the next client: the session ends
+        # now and not a minute later.
+        self._connection.execute("BEGIN")
         self._connection.close()
 
 
