@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket as sockets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -228,3 +229,45 @@ def test_a_dot_may_be_part_of_a_plain_user_name(socket: Path) -> None:
         connect(border, dotted) as client,
     ):
         assert client.acl_whoami() == "first.last"
+
+
+@contextlib.contextmanager
+def ending_server(path: Path, connections: int, successor: Path) -> Iterator[None]:
+    """Listen at `path` and end so many connections at once; then `successor` stands there."""
+    link = path.with_name("next")
+    link.symlink_to(successor)
+    with sockets.socket(sockets.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def serve() -> None:
+            for number in range(connections):
+                connection, _ = listening.accept()
+                connection.recv(65536)
+                if number == connections - 1:
+                    link.replace(path)
+                connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("connections", "answer"),
+    [(1, reply.OK), (2, b"-LOADING the instance's server does not answer\r\n")],
+)
+def test_a_server_that_ends_during_the_sign_in_is_followed_by_the_next_one(
+    connections: int, answer: bytes, socket: Path, tmp_path: Path
+) -> None:
+    records = [instance("inmemory", OWNER)]
+    path = tmp_path / "s"
+    with (
+        ending_server(path, connections, socket),
+        Border(ENGINE, path, records, service_secret=SECRET).listening() as border,
+    ):
+        client = RawClient(border)
+        with contextlib.closing(client.socket):
+            client.say("AUTH", USER, PASSWORD)
+            client.hears(answer)
