@@ -180,9 +180,12 @@ class Keeper:
     async def hold(self, work: Callable[[Server, InstanceRecord], Awaitable[T]]) -> T:
         """Do `work` while nobody else touches the server, then look at it anew.
 
-        Raises ServerError where the record does not want the server to run.
+        A server that sleeps is woken for it, and who wants in meanwhile waits for the end. Raises
+        ServerError where the record does not want the server to run.
         """
+        await self.wake()
         async with self._held:
+            self._is_open = False
             record = self._record
             if record is None or record.desired is not Desired.RUNNING:
                 raise ServerError("the instance is not in service", is_final=True)
