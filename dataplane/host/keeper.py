@@ -165,7 +165,7 @@ class Keeper:
         while True:
             self._wake.clear()
             try:
-                pause = self._back_off.remaining(time.monotonic())
+                pause: float | None = self._back_off.remaining(time.monotonic())
                 if not pause:
                     async with self._held:
                         pause = await self._step()
