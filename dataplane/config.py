@@ -76,6 +76,7 @@ class Config:
     peppers: Mapping[int, bytes]
     ports: Mapping[str, int]  # engine -> port, offset included
     admin_port: int
+    pool_ports: Mapping[str, int] = field(default_factory=dict)  # of engines that have one
     jwt_secret: str = ""
     bind: str = "127.0.0.1"
     workers: int = 1
@@ -115,6 +116,9 @@ def config_from(engines: Iterable[EngineSpec], environ: Mapping[str, str] = os.e
         peppers=_peppers(secrets_dir),
         ports={spec.name: _port(spec, settings) + offset for spec in engines},
         admin_port=ADMIN_PORT + offset,
+        pool_ports={
+            spec.name: settings.pool_port(spec.name) + offset for spec in engines if spec.pool_port
+        },
         jwt_secret=settings.auth.jwt_secret,
         bind=environ.get("WEFTKIT_BIND") or "127.0.0.1",
         workers=_integer(environ, "WEFTKIT_WORKERS", os.cpu_count() or 1, 1, WORKERS_MAX),

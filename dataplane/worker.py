@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import uvloop
 
 from dataplane.backend.instance_server import InstanceServers
+from dataplane.backend.pooled_sessions import PooledSessions
 from dataplane.backend.warm_sessions import WarmSessions
 from dataplane.config import EXIT_CONFIG, Config, ConfigError, config_from, enabled_engines
 from dataplane.host.paths import host_metrics
@@ -101,6 +102,14 @@ class Worker:
             record_of=self._table.get,
             slot_of=lambda record: self._state_of(record).slot,
         )
+        self._pools = PooledSessions(
+            self._warm,
+            self._dial,
+            counts,
+            workers=config.workers,
+            record_of=self._table.get,
+            slot_of=lambda record: self._state_of(record).slot,
+        )
         self.services = Services(
             config=config,
             number=number,
@@ -121,10 +130,12 @@ class Worker:
             key_seen=key_seen,
             warm=self._warm,
             servers=self._servers,
+            pools=self._pools,
         )
         self._table.subscribe(self._follow_states)
         self._table.subscribe(self.services.sessions.follow)
         self._table.subscribe(self._warm.follow)
+        self._table.subscribe(self._pools.follow)
         self._listeners: list[Listener] = []
         self._stopping = asyncio.Event()
 
@@ -149,9 +160,10 @@ class Worker:
             bind_shared(self._config.bind, self._config.admin_port),
         )
         sockets = [
-            (spec, bind_shared(self._config.bind, self._config.ports[spec.name]))
+            (spec, bind_shared(self._config.bind, port), port != self._config.ports[spec.name])
             for spec in self._engines
             if spec.transport is Transport.TCP
+            for port in self._ports(spec)
         ]
         await self.services.tokens.start()
         admin.start()
@@ -165,6 +177,7 @@ class Worker:
             await self._open(sockets)
             await self._stopping.wait()
             await drain(self.services, self._listeners)
+            self._pools.shut()
             self._warm.shut()
             for task in following:
                 task.cancel()
@@ -176,7 +189,7 @@ class Worker:
         metrics.WORKERS.set(0)
         await admin.stop()
 
-    async def _open(self, sockets: list[tuple[EngineSpec, socket.socket]]) -> None:
+    async def _open(self, sockets: list[tuple[EngineSpec, socket.socket, bool]]) -> None:
         """Take connections on every engine's port, once there are records to answer from.
 
         The snapshot may lack what was published a moment ago, and a key that it lacks would be
@@ -189,12 +202,20 @@ class Worker:
         # What lives until the end needs no more looks by the collector.
         gc.collect()
         gc.freeze()
-        for spec, listening in sockets:
-            listener = Listener(spec, listening, self.services, self._tls)
+        for spec, listening, is_pool_port in sockets:
+            listener = Listener(
+                spec, listening, self.services, self._tls, is_pool_port=is_pool_port
+            )
             listener.start()
             self._listeners.append(listener)
         metrics.WORKERS.set(1)
         self._log.info("serving", ports=dict(self._config.ports), records=len(self._table))
+
+    def _ports(self, spec: EngineSpec) -> list[int]:
+        """Return the ports of an engine: its own, and the one where sessions are shared."""
+        config = self._config
+        pool_port = config.pool_ports.get(spec.name)
+        return [config.ports[spec.name], *([pool_port] if pool_port else [])]
 
     def _reload(self) -> None:
         """SIGHUP: read the certificate again."""

@@ -35,7 +35,9 @@ OFFSETS = 90
 
 def free_offset() -> int:
     """Return a port offset at which every port of the product is free now."""
-    ports = [registry.load(name).port for name in registry.names()] + list(OTHER_PORTS)
+    specs = [registry.load(name) for name in registry.names()]
+    ports = [port for spec in specs for port in (spec.port, spec.pool_port) if port]
+    ports += OTHER_PORTS
     # Two runs at once begin at different places: workers share a port that both found free. All
     # stay below the ports that the kernel gives to clients (32768).
     first = os.getpid() % OFFSETS
@@ -64,6 +66,7 @@ class Connection:
     port: int
     user: str
     password: str
+    uri_pooled: str = ""
 
 
 class Stack:

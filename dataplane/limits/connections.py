@@ -45,23 +45,28 @@ class ConnectionCounts:
         # missed a change of the same moment.
         self._seen_ns = -1
 
-    def open(self, instance_id: str, slot: Slot, connections_max: int) -> bool:
-        """Count one more connection; False (and not counted) if that is over the bound."""
-        word = slot.base + CONNECTIONS_WORD
+    def open(
+        self, instance_id: str, slot: Slot, connections_max: int, kind: int = CONNECTIONS_WORD
+    ) -> bool:
+        """Count one more connection; False (and not counted) if that is over the bound.
+
+        Clients that share the server's sessions are counted apart (SHARING_WORD).
+        """
+        word = slot.base + kind
         # Count first, then look: two workers at once may both refuse, never both admit.
         slot.cells[word] += 1
         self._find_peers()
-        if self._in_use(instance_id, slot) <= connections_max:
+        if self._sum(instance_id, slot, kind) <= connections_max:
             return True
         self._drop_dead_peers()
-        if self._in_use(instance_id, slot) <= connections_max:
+        if self._sum(instance_id, slot, kind) <= connections_max:
             return True
         slot.cells[word] -= 1
         return False
 
-    def close(self, slot: Slot) -> None:
+    def close(self, slot: Slot, kind: int = CONNECTIONS_WORD) -> None:
         """Count one less."""
-        slot.cells[slot.base + CONNECTIONS_WORD] -= 1
+        slot.cells[slot.base + kind] -= 1
 
     def keep(self, slot: Slot, change: int) -> None:
         """Count sessions with the instance's server that are kept for the next client."""

@@ -44,6 +44,7 @@ BYTES_OUT_WORD: Final = COUNTER_WORD + COUNTERS.index("bytes_out")
 CONNECTIONS_WORD: Final = COUNTER_WORD + len(COUNTERS)
 _WATERMARK_WORD: Final = CONNECTIONS_WORD + 1
 KEPT_WORD: Final = _WATERMARK_WORD + len(COUNTERS)
+SHARING_WORD: Final = KEPT_WORD + 1
 
 
 @dataclass(frozen=True, slots=True)

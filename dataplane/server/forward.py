@@ -9,7 +9,9 @@ The mask is a keyed hash of all that stands before it, so to anybody without the
 of the lower half look random.
 
 Whoever is shown a token of another worker asks it over `<run>/workers/<number>.sock`: eight bytes
-there, and back the instance's UUID and the payload, or nothing.
+and a wish there, and back the instance's UUID and the payload, or nothing. What a token stands for
+may change all the time (a pooled client's session): then there is no payload, and the owner itself
+does what is wished.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import asyncio
 import contextlib
 import hmac
 import secrets
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -29,6 +32,10 @@ _RANDOM_BITS = 24
 _TOKEN_BYTES = 8
 _PURPOSE = b"weftkit dataplane tokens"
 _UUID_BYTES = 16
+_REDEEM, _PERFORM = b"r", b"p"
+
+# Does what a token stands for.
+Perform = Callable[[], Awaitable[None]]
 PAYLOAD_BYTES_MAX = 4096
 FORWARD_SECONDS_MAX = 1.0
 # Guessed tokens cost their senders a connection each, and us no more than this many at once.
@@ -50,6 +57,7 @@ class TokenBook:
         self._number = number
         self._owned: dict[int, tuple[str, bytes]] = {}
         self._redeemed: set[int] = set()
+        self._performers: dict[int, Perform] = {}
         self._forwards = asyncio.Semaphore(FORWARDS_MAX)
         self._server: asyncio.Server | None = None
         self._log = get_logger("forward")
@@ -64,9 +72,22 @@ class TokenBook:
                 self._owned[token] = (instance_id, payload)
                 return token
 
+    def answers(self, token: int, perform: Perform) -> None:
+        """Have `perform` done here, at the owner, when somebody asks for it."""
+        self._performers[token] = perform
+
+    async def perform(self, token: int) -> None:
+        """Do what a redeemed token without a payload stands for, wherever it was issued."""
+        number = self.owner(token)
+        if number != self._number:
+            await self._ask(number, token, _PERFORM)
+        elif (perform := self._performers.get(token)) is not None:
+            await perform()
+
     def withdraw(self, token: int) -> bool:
         """End the token's life; say whether it was ever redeemed."""
         self._owned.pop(token, None)
+        self._performers.pop(token, None)
         was_redeemed = token in self._redeemed
         self._redeemed.discard(token)
         return was_redeemed
@@ -81,7 +102,7 @@ class TokenBook:
         if self._forwards.locked():
             return None
         async with self._forwards:
-            found = await self._ask(number, token)
+            found = await self._ask(number, token, _REDEEM)
         metrics.FORWARDED.labels("found" if found else "unknown").inc()
         return found
 
@@ -113,7 +134,7 @@ class TokenBook:
         """Return the number of the worker that would have issued `token`."""
         return token & (1 << _NUMBER_BITS) - 1 ^ self._mask(token >> _NUMBER_BITS)
 
-    async def _ask(self, number: int, token: int) -> tuple[str, bytes] | None:
+    async def _ask(self, number: int, token: int, wish: bytes) -> tuple[str, bytes] | None:
         path = socket_path(self._run_dir, number)
         try:
             async with asyncio.timeout(FORWARD_SECONDS_MAX):
@@ -121,7 +142,7 @@ class TokenBook:
                     str(path), limit=_UUID_BYTES + PAYLOAD_BYTES_MAX
                 )
                 with contextlib.closing(writer):
-                    writer.write(token.to_bytes(_TOKEN_BYTES, "big"))
+                    writer.write(token.to_bytes(_TOKEN_BYTES, "big") + wish)
                     answer = await reader.read(-1)
         except (OSError, TimeoutError) as error:
             self._log.info("worker_not_asked", worker=number, error=str(error))
@@ -134,6 +155,11 @@ class TokenBook:
         with contextlib.closing(writer), contextlib.suppress(OSError, EOFError, TimeoutError):
             async with asyncio.timeout(FORWARD_SECONDS_MAX):
                 token = int.from_bytes(await reader.readexactly(_TOKEN_BYTES), "big")
+                wish = await reader.readexactly(1)
+            if wish == _PERFORM:
+                if token in self._performers:
+                    await self._performers[token]()
+                return
             owned = self._redeem(token)
             if owned is not None:
                 writer.write(UUID(owned[0]).bytes + owned[1])

@@ -87,7 +87,10 @@ class Listener:
         listening: socket.socket,
         services: Services,
         tls: TlsContext | None,
+        *,
+        is_pool_port: bool = False,
     ) -> None:
+        self._is_pool_port = is_pool_port
         self._spec = spec
         self._socket = listening
         self._services = services
@@ -184,7 +187,9 @@ class Listener:
             log.info("no_session", reason=type(error).__name__, error=str(error))
             metrics.ACCEPTED.labels(self._spec.name, "no_session").inc()
             return
-        ports = ConnectionPorts(self._services, self._spec, client, log)
+        ports = ConnectionPorts(
+            self._services, self._spec, client, log, is_pool_port=self._is_pool_port
+        )
         is_spliced = False
         try:
             with Deadline(self._loop, bounds.sign_in_timeout_s - bounds.handshake_timeout_s):

@@ -7,28 +7,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dataplane.backend.instance_server import InstanceServers
+from dataplane.backend.pooled_sessions import PooledSessions
 from dataplane.backend.warm_sessions import WarmServer, WarmSessions
 from dataplane.config import Config
 from dataplane.limits.admission import ConnectionGate, InstanceState
 from dataplane.limits.connections import ConnectionCounts
 from dataplane.observe import metrics
 from dataplane.observe.audit import AuditTrail
+from dataplane.observe.counters import CONNECTIONS_WORD, SHARING_WORD
 from dataplane.observe.key_seen import KeySeen
 from dataplane.observe.log import ConnectionLog
 from dataplane.routing.directory import RecordDirectory
 from dataplane.routing.table import RecordTable
 from dataplane.server.channel import ClientStream, StreamChannel
 from dataplane.server.forward import TokenBook
+from dataplane.server.pooled import PooledSplice
 from dataplane.server.sessions import Session, Sessions, is_allowed, objection
 from dataplane.server.splice import Splice
 from engines.kit import auth
 from engines.kit.contract import EngineSpec
 from engines.kit.errors import LocalError, Reason, RequestError
-from engines.kit.ports import AnySession, Candidate, ClientChannel, Clock, Grant, Relay
+from engines.kit.ports import AnySession, Candidate, ClientChannel, Clock, Grant, Pooled, Relay
 from engines.kit.records import InstanceRecord
 
 # Connections to servers that one sign-in may open; a cancel request opens one.
 SERVER_CONNECTIONS_MAX = 2
+# So many clients may share each of the plan's connections.
+SHARING_CLIENTS = 10
 # CADF reason codes are those of HTTP.
 _REASON_CODES = {Reason.UNAUTHENTICATED: 401, Reason.CONNECTIONS: 429, Reason.SHUTDOWN: 503}
 _REASON_CODE = 403
@@ -51,6 +56,7 @@ class Services:
     key_seen: KeySeen
     warm: WarmSessions
     servers: InstanceServers
+    pools: PooledSessions
     is_draining: bool = False
 
 
@@ -62,6 +68,8 @@ class ConnectionPorts:
     spec: EngineSpec
     client: ClientStream
     log: ConnectionLog
+    is_pool_port: bool = False
+    _is_pooled: bool = False
     _session: Session | None = None
     _state: InstanceState | None = None
     _servers: list[StreamChannel] = field(default_factory=list)
@@ -79,7 +87,9 @@ class ConnectionPorts:
         """The time."""
         return self.services.clock
 
-    def admit_login(self, candidate: Candidate, client: ClientChannel) -> Grant:
+    def admit_login(
+        self, candidate: Candidate, client: ClientChannel, *, is_pooled: bool = False
+    ) -> Grant:
         """Turn a proven candidate into a grant; see `ports.SessionPorts`."""
         if candidate.is_mock or candidate.record is None or self._session is not None:
             raise LocalError("admit_login wants one proven candidate a connection")
@@ -98,12 +108,9 @@ class ConnectionPorts:
         assert record is not None
         assert credential is not None
         state = services.state_of(record)
-        if not services.counts.open(record.instance_id, state.slot, record.limits.connections):
-            error = RequestError(
-                Reason.CONNECTIONS,
-                f"too many connections: the plan allows {record.limits.connections}",
-                limit_units=record.limits.connections,
-            )
+        self._is_pooled = is_pooled
+        error = self._count(record, state)
+        if error is not None:
             self._refuse(record, candidate, error)
             raise error
         self._state = state
@@ -116,6 +123,22 @@ class ConnectionPorts:
         self.log.bind(instance=record.handle, user=credential.username)
         self.log.event("signed_in")
         return Grant(Candidate(record, credential, is_mock=False), ConnectionGate(state))
+
+    def _count(self, record: InstanceRecord, state: InstanceState) -> RequestError | None:
+        """Count the client as one of the plan's connections, or as one that shares them."""
+        services = self.services
+        limit, kind = record.limits.connections, CONNECTIONS_WORD
+        if self._is_pooled:
+            limit, kind = limit * SHARING_CLIENTS, SHARING_WORD
+        while not services.counts.open(record.instance_id, state.slot, limit, kind):
+            # What rests in a pool takes no client's place.
+            if self._is_pooled or not services.pools.close_one(record.instance_id):
+                return RequestError(
+                    Reason.CONNECTIONS,
+                    f"too many connections: the plan allows {limit}",
+                    limit_units=limit,
+                )
+        return None
 
     def login_failed(self, candidate: Candidate, client: ClientChannel, reason: str) -> None:
         """Report a failed sign-in to metrics, log and audit."""
@@ -162,12 +185,17 @@ class ConnectionPorts:
         record = self.services.table.get(found[0]) if found else None
         if found is None or record is None or not is_allowed(record, client.address):
             return None
+        if not found[1]:
+            await self.services.tokens.perform(token)
         return record, found[1]
 
     # What the listener calls.
 
-    def start(self, relay: Relay) -> None:
+    def start(self, relay: Relay | Pooled) -> None:
         """Splice the connection with the session that was opened, or the last server connected."""
+        if isinstance(relay, Pooled):
+            self._start_pooled(relay)
+            return
         server = self._warm or (self._servers.pop() if self._servers else None)
         if self._session is None or self._state is None or server is None:
             raise LocalError("a relay needs a grant and a server")
@@ -186,6 +214,27 @@ class ConnectionPorts:
         self.services.sessions.closing.add(session)
         splice.start(self.client, server)
         self._close_servers()
+
+    def _start_pooled(self, pooled: Pooled) -> None:
+        """Let the client take its turns on the sessions of its pool."""
+        if self._session is None or self._state is None or not self._is_pooled:
+            raise LocalError("a share in a pool needs a grant for it")
+        session = self._session
+        splice = PooledSplice(
+            pooled,
+            session.record,
+            self.services.pools,
+            ConnectionGate(self._state),
+            self._state.slot,
+            linger_s=self.services.config.bounds.linger_s,
+            on_end=session.ended,
+            on_closed=lambda: self.services.sessions.closing.discard(session),
+            log=self.log,
+        )
+        session.splice = splice
+        self.services.tokens.answers(pooled.token, splice.cancel)
+        self.services.sessions.closing.add(session)
+        splice.start(self.client)
 
     def abandon(self) -> None:
         """Close everything of a connection that comes to no relay."""
@@ -217,7 +266,9 @@ class ConnectionPorts:
         assert self._session is not None
         assert self._state is not None
         services = self.services
-        services.counts.close(self._state.slot)
+        services.counts.close(
+            self._state.slot, SHARING_WORD if self._is_pooled else CONNECTIONS_WORD
+        )
         services.sessions.remove(self._session)
         services.key_seen.note(self._session.credential.key_id, services.clock.now())
         for token in self._tokens:

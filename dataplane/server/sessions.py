@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from dataplane.limits.admission import suspended_error
 from dataplane.observe import metrics
 from dataplane.server.channel import ClientStream
+from dataplane.server.pooled import PooledSplice
 from dataplane.server.splice import Splice
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import Clock
@@ -35,7 +36,7 @@ class Session:
         self.record = record
         self.credential = credential
         self.client = client
-        self.splice: Splice | None = None
+        self.splice: Splice | PooledSplice | None = None
         self.expiry: asyncio.TimerHandle | None = None
         self._on_end = on_end
         self._is_over = False

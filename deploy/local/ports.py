@@ -25,9 +25,11 @@ def engine_ports(home: Home) -> dict[int, str]:
     """Return the ports of all enabled engines, offset included, with their engine."""
     sections = {name: home.settings.engine(name) for name in registry.names()}
     return {
-        section.port + home.port_offset: name
+        port + home.port_offset: name
         for name, section in sections.items()
         if section.enabled
+        for port in (section.port, home.settings.pool_port(name))
+        if port
     }
 
 

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from engines.kit.errors import NativeError, Reason
-from engines.kit.ports import ClientChannel, Relay, SessionPorts
+from engines.kit.ports import ClientChannel, Pooled, Relay, SessionPorts
 
 
 class Transport(Enum):
@@ -81,7 +81,11 @@ class EngineSpec:
     # The application protocol (ALPN) of TLS, if the engine has one. A client that starts TLS at
     # once must offer it; one that has asked for TLS in the engine's own way need not.
     alpn: str = ""
-    open_session: Callable[[ClientChannel, SessionPorts], Awaitable[Relay | None]] | None = None
+    open_session: (
+        Callable[[ClientChannel, SessionPorts], Awaitable[Relay | Pooled | None]] | None
+    ) = None
+    # A second port, whose clients share the server's sessions; 0 for none.
+    pool_port: int = 0
     # HTTP engines: the ASGI application over its ports.
     asgi: Callable[[Any], ASGIApp] | None = None
     # Schema engines: the DDL of an empty instance in the schema of this name.

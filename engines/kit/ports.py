@@ -8,10 +8,11 @@ free of I/O (the hot path).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from engines.kit.errors import RequestError
 from engines.kit.records import Credential, InstanceRecord
@@ -252,6 +253,90 @@ class Relay(Protocol):
         ...
 
 
+class Pins(Protocol):
+    """How many sessions of a pool may be kept by one client each."""
+
+    def take(self) -> bool:
+        """Keep one more; False if that would leave none to the others."""
+        ...
+
+    def give(self) -> None:
+        """Keep one less."""
+        ...
+
+
+class PooledServer(Protocol):
+    """What a session of the server holds, whoever has it at the moment."""
+
+    last_client: int
+    # The session is of no use to others before it has been reset in full.
+    is_reset_due: bool
+
+    @property
+    def cancel_request(self) -> bytes:
+        """What stops its statement, on a connection of its own."""
+        ...
+
+
+class Multiplexer(Protocol):
+    """One client's share in the server's sessions, under its relay: pure, synchronous.
+
+    `from_client` takes what the relay forwards, `from_server` what the attached session says: True
+    means that it goes on as it came. What else there is to be sent is in `to_server`, `to_relay`
+    (what the relay takes as the server's) and `to_client` (behind the relay's back).
+    """
+
+    serial: int
+    to_server: list[bytes]
+    to_relay: list[bytes]
+    to_client: list[bytes]
+    # A session is needed to go on; and: the one that is attached may be detached.
+    wants_server: bool
+    is_free: bool
+    is_pinned: bool
+    pins: Pins | None
+    # The client's session cannot go on, nor can the server's session serve anybody else.
+    failure: RequestError | None
+
+    @property
+    def is_full(self) -> bool:
+        """True while nothing more should be read from the client."""
+        ...
+
+    @property
+    def is_resting(self) -> bool:
+        """True while nothing is under way in the session: it could be reset for others."""
+        ...
+
+    def from_client(self, data: bytes) -> bool:
+        """Take bytes of the relay."""
+        ...
+
+    def from_server(self, data: bytes) -> bool:
+        """Take bytes of the attached session."""
+        ...
+
+    def attach(self, server: Any) -> None:
+        """Take a session, and send what waited for one."""
+        ...
+
+    def detach(self) -> None:
+        """Let go of the session."""
+        ...
+
+    def lost(self) -> bool:
+        """The session has died. True: the client was told and goes on; False: it cannot."""
+        ...
+
+    def farewell(self) -> RequestError:
+        """Return why the client's connection ends with its session."""
+        ...
+
+    def waits(self, seconds: float) -> bytes:
+        """Return what tells a client that it has waited for a session for so long."""
+        ...
+
+
 class TryAgainError(Exception):
     """The server cannot take a session at this moment: it starts, stops, or is full."""
 
@@ -296,6 +381,20 @@ class ServerSession(Protocol):
 AnySession = TypeVar("AnySession", bound=ServerSession)
 
 
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """What a sign-in returns for a client that shares the server's sessions."""
+
+    relay: Relay
+    multiplexer: Multiplexer
+    # A new session, not started; clients whose sessions have equal keys share them.
+    new_session: Callable[[], ServerSession]
+    # What an open session holds.
+    server_of: Callable[[Any], PooledServer]
+    # Stands for whatever session the client has when it is redeemed.
+    token: int
+
+
 class SessionPorts(Protocol):
     """All that a TCP engine's `open_session` may call."""
 
@@ -309,8 +408,17 @@ class SessionPorts(Protocol):
         """The time."""
         ...
 
-    def admit_login(self, candidate: Candidate, client: ClientChannel) -> Grant:
+    @property
+    def is_pool_port(self) -> bool:
+        """True if the client came to the port where sessions of the server are shared."""
+        ...
+
+    def admit_login(
+        self, candidate: Candidate, client: ClientChannel, *, is_pooled: bool = False
+    ) -> Grant:
         """Turn a proven candidate into a grant; call only after the proof.
+
+        With `is_pooled` the client shares the server's sessions, and there may be more of them.
 
         Raises RequestError: EXPIRED, ADDRESS, SUSPENDED, CONNECTIONS, SHUTDOWN.
         """

@@ -10,6 +10,7 @@ from engines.relational.session import DATABASE, open_session
 from engines.relational.wire import ALPN, preamble
 
 PORT = 5432
+POOL_PORT = 6432
 
 
 def uri(endpoint: Endpoint) -> str:
@@ -44,4 +45,5 @@ ENGINE = EngineSpec(
     preamble=preamble,
     alpn=ALPN,
     open_session=open_session,
+    pool_port=POOL_PORT,
 )

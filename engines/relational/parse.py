@@ -280,6 +280,14 @@ def _may_select_into(text: bytes) -> bool:
     return bool(text.lower().partition(b"into")[1])
 
 
+def pieces(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Return first word (upper case) and own text of each statement in the head of `text`."""
+    text = text[:HEAD_BYTES]
+    starts = [(piece.first, len(text) - len(piece.text)) for piece in _split(text, _TOKEN)]
+    ends = [start for _, start in (*starts, (b"", len(text)))][1:]
+    return [(first, text[start:end]) for (first, start), end in zip(starts, ends, strict=True)]
+
+
 def _classify(text: bytes) -> tuple[Statement, ...]:
     statements = tuple(map(_statement, _split(text, _TOKEN)))
     if b"\\'" in text:

@@ -12,6 +12,7 @@ Unknown names are led through the same exchange as known ones, to the same error
 from __future__ import annotations
 
 import re
+import secrets
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from functools import lru_cache
 from engines.kit.auth import ScramError, ScramServer
 from engines.kit.auth.scram import MECHANISM, MECHANISM_PLUS
 from engines.kit.errors import Reason, RequestError
-from engines.kit.ports import Candidate, ClientChannel, Grant, Hints, SessionPorts
+from engines.kit.ports import Candidate, ClientChannel, Grant, Hints, Pooled, SessionPorts
 from engines.kit.records import Role
-from engines.relational import reply, wire
+from engines.relational import pooling, reply, wire
 from engines.relational.errors import to_native
 from engines.relational.opening import ServerSession
+from engines.relational.pooling import mode
 from engines.relational.relay import STATUS_IDLE, Relay
 
 ENGINE = "relational"
@@ -50,7 +52,7 @@ _HANDLE = re.compile(r"[a-z0-9-]{3,40}")
 _INSTANCE_OPTION = re.compile(r"(?:--)?(?:weftkit\.)?instance=(.*)", re.S)
 _OFF = ("", "false", "off", "no", "0")
 # What is ours to say to the server, and what must not reach it.
-_OWN_PARAMETERS = ("user", "database", "options", "replication")
+_OWN_PARAMETERS = ("user", "database", "options", "replication", mode.PARAMETER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,10 @@ class _Request:
     hints: tuple[Hints, ...]  # to be tried in this order
     database: str
     settings: Mapping[str, str]
+    is_pooled: bool | None  # None where nothing is said: the port decides
 
 
-async def open_session(client: ClientChannel, ports: SessionPorts) -> Relay | None:
+async def open_session(client: ClientChannel, ports: SessionPorts) -> Relay | Pooled | None:
     """Sign a client in and open its instance's session; errors are answered here."""
     try:
         return await _open_session(client, ports)
@@ -75,7 +78,7 @@ async def open_session(client: ClientChannel, ports: SessionPorts) -> Relay | No
     return None
 
 
-async def _open_session(client: ClientChannel, ports: SessionPorts) -> Relay | None:
+async def _open_session(client: ClientChannel, ports: SessionPorts) -> Relay | Pooled | None:
     length = wire.startup_length(await client.read_exactly(4))
     body = await client.read_exactly(length)
     is_short = length <= CACHED_STARTUP_BYTES_MAX
@@ -91,7 +94,10 @@ async def _open_session(client: ClientChannel, ports: SessionPorts) -> Relay | N
     request = (_cached_request if is_short else _request)(body, server_name)
     candidate = _find(request, ports)
     proof = await _prove(request, candidate, client, ports)
-    grant = ports.admit_login(candidate, client)
+    is_pooled = ports.is_pool_port if request.is_pooled is None else request.is_pooled
+    grant = ports.admit_login(candidate, client, is_pooled=is_pooled)
+    if is_pooled:
+        return _share_servers(proof, request, grant, client, ports)
     return await _open_server(proof, request, grant, client, ports)
 
 
@@ -101,6 +107,8 @@ async def _cancel(cancel: wire.Cancel, client: ClientChannel, ports: SessionPort
     if owner is None:
         return
     record, key = owner
+    if not key:
+        return  # of a client that shares sessions: its worker has seen to it
     server = await ports.connect(record)
     try:
         server.write(wire.cancel_request(key))
@@ -118,7 +126,8 @@ def _read_request(startup: wire.Startup, server_name: str) -> _Request:
         raise RequestError(Reason.ADDRESS, "no PostgreSQL user name specified in startup packet")
     if parameters.get("replication", "").lower() not in _OFF:
         raise RequestError(Reason.UNSUPPORTED, "replication connections are not supported")
-    words, instance = _take_instance(_split_options(parameters.get("options", "")))
+    words, instance = _take_instance(wire.split_options(parameters.get("options", "")))
+    words, is_pooled = mode.take(words, parameters.get(mode.PARAMETER))
     database = parameters.get("database", "")
     hints = tuple(
         Hints(username, server_name, _agreed(instance, suffix), database)
@@ -126,8 +135,8 @@ def _read_request(startup: wire.Startup, server_name: str) -> _Request:
     )
     settings = {n: v for n, v in parameters.items() if n not in _OWN_PARAMETERS}
     if words:
-        settings["options"] = " ".join(_escape_option(word) for word in words)
-    return _Request(user, hints, database, settings)
+        settings["options"] = " ".join(wire.escape_option(word) for word in words)
+    return _Request(user, hints, database, settings, is_pooled)
 
 
 def _request(body: bytes, server_name: str) -> _Request:
@@ -153,18 +162,6 @@ def _agreed(instance: str, suffix: str) -> str:
     if instance and suffix and instance != suffix:
         return "\0"  # no instance has this name, so that the sign-in fails like any other
     return instance or suffix
-
-
-def _split_options(text: str) -> list[str]:
-    """Split the `options` parameter as pg_split_opts does: blanks separate, a backslash escapes."""
-    return [
-        re.sub(r"\\(.)", r"\1", word, flags=re.S)
-        for word in re.findall(r"(?:[^\s\\]|\\.)+", text, flags=re.S)
-    ]
-
-
-def _escape_option(word: str) -> str:
-    return re.sub(r"([\s\\])", r"\\\1", word)
 
 
 def _take_instance(words: list[str]) -> tuple[list[str], str]:
@@ -283,6 +280,23 @@ def _server_parameters(request: _Request, grant: Grant) -> dict[str, str]:
         "database": DATABASE if is_own else request.database,
         **request.settings,
     }
+
+
+def _share_servers(
+    proof: bytes, request: _Request, grant: Grant, client: ClientChannel, ports: SessionPorts
+) -> Pooled:
+    """Let the client share the server's sessions; its greeting comes with the first of them."""
+    parameters, start = pooling.split_parameters(_server_parameters(request, grant))
+    # No process of the server is the client's, so its number means nothing.
+    token = ports.token_issue(grant, b"", upper=secrets.randbits(31))
+    client.write(proof + reply.AUTHENTICATION_OK)
+    return Pooled(
+        relay=Relay(grant.gate),
+        multiplexer=pooling.Multiplexer(start, reply.backend_key_data(token)),
+        new_session=lambda: ServerSession(parameters),
+        server_of=pooling.server_of,
+        token=token,
+    )
 
 
 async def _open_server(

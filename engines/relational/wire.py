@@ -7,6 +7,7 @@ https://www.postgresql.org/docs/18/protocol-message-formats.html
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -203,6 +204,19 @@ def error_response(values: Mapping[str, str], kind: bytes = b"E") -> bytes:
         if value
     ]
     return message(kind, b"".join(parts) + b"\0")
+
+
+def split_options(text: str) -> list[str]:
+    """Split the `options` parameter as pg_split_opts does: blanks separate, a backslash escapes."""
+    return [
+        re.sub(r"\\(.)", r"\1", word, flags=re.S)
+        for word in re.findall(r"(?:[^\s\\]|\\.)+", text, flags=re.S)
+    ]
+
+
+def escape_option(word: str) -> str:
+    """Return a word of `options` as `split_options` reads it."""
+    return re.sub(r"([\s\\])", r"\\\1", word)
 
 
 def _malformed(sentence: str) -> RequestError:

@@ -79,6 +79,9 @@ class ConnectionOutput(serializers.Serializer[selectors.Connection]):
     username = serializers.CharField()
     uri = serializers.CharField(help_text="Works with and without TLS.")
     uri_tls = serializers.CharField(help_text="Insists on TLS; empty without certificates.")
+    uri_pooled = serializers.CharField(
+        help_text="Where clients share connections, a transaction each; empty if they cannot."
+    )
     one_liner = serializers.CharField()
     ca = serializers.SerializerMethodField()
 

@@ -190,6 +190,7 @@ def _connection(instance: Instance, known: Known) -> dict[str, Any]:
         "engine": instance.engine,
         "instance": instance.handle,
         "uri": reach.uri,
+        "uri_pooled": reach.uri_pooled,
         "host": reach.host,
         "port": reach.port,
         "user": username,

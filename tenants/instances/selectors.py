@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from django.conf import settings
@@ -23,13 +23,17 @@ PASSWORD_PLACEHOLDER = "PASSWORD"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach an instance. `uri` works with and without TLS, on the same port."""
+    """How to reach an instance. `uri` works with and without TLS, on the same port.
+
+    `uri_pooled` leads to where clients share connections; "" for engines that have no such thing.
+    """
 
     host: str
     port: int
     username: str
     uri: str
     uri_tls: str
+    uri_pooled: str
     one_liner: str
 
 
@@ -90,6 +94,13 @@ def port_of(*, engine: str) -> int:
     return config.engine(engine).port + int(settings.PORT_OFFSET)
 
 
+def pool_port_of(*, engine: str) -> int:
+    """Return the port on which clients of an engine share connections; 0 for none."""
+    config: Settings = settings.WEFTKIT
+    port = config.pool_port(engine)
+    return port + int(settings.PORT_OFFSET) if port else 0
+
+
 def connection_of(
     *,
     instance: Instance,
@@ -110,6 +121,7 @@ def connection_of(
             ca_path=settings.TLS_CA_PUBLIC,
         )
 
+    pool_port = pool_port_of(engine=instance.engine)
     plain, over_tls = endpoint(tls=False), endpoint(tls=bool(settings.TLS_CERT))
     return Connection(
         host=plain.host,
@@ -117,5 +129,6 @@ def connection_of(
         username=username,
         uri=spec.uri(plain),
         uri_tls=spec.uri(over_tls) if over_tls.tls else "",
+        uri_pooled=spec.uri(replace(plain, port=pool_port)) if pool_port else "",
         one_liner=spec.one_liner(plain),
     )

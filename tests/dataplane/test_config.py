@@ -49,11 +49,12 @@ def test_the_offset_is_added_to_every_port(environ: dict[str, str]) -> None:
 def test_weftkit_toml_names_ports_and_switches_engines_off(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
-    text = "[relational]\nport = 6543\n[inmemory]\nenabled = false\n"
+    text = "[relational]\nport = 6543\npool_port = 6544\n[inmemory]\nenabled = false\n"
     environ = with_toml(environ, tmp_path, text)
     engines = enabled_engines(environ)
     assert {spec.name for spec in engines} == set(registry.names()) - {"inmemory"}
     assert config_from(engines, environ).ports["relational"] == 6543
+    assert config_from(engines, environ).pool_ports == {"relational": 6544}
 
 
 def test_every_pepper_is_kept_for_the_secrets_made_with_it(

@@ -277,7 +277,13 @@ class BorderPorts:
     def clock(self) -> FixedClock:
         return FixedClock()
 
-    def admit_login(self, candidate: Candidate, client: object) -> Grant:
+    # Shared sessions need the data plane's pool: tests/clients/relational/test_pooling.py.
+    is_pool_port = False
+
+    def admit_login(
+        self, candidate: Candidate, client: object, *, is_pooled: bool = False
+    ) -> Grant:
+        assert not is_pooled
         if self.border.login_error is not None:
             raise self.border.login_error
         return Grant(candidate, self.border.gate)

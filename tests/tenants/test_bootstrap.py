@@ -83,7 +83,7 @@ def test_the_first_start_makes_everything_and_writes_it_down(
     ]
     for row in rows:
         assert set(row) == {
-            "tenant", "engine", "instance", "uri", "host", "port", "user", "password",
+            "tenant", "engine", "instance", "uri", "uri_pooled", "host", "port", "user", "password",
         }  # fmt: skip
         assert row["instance"] == f"{row['tenant']}-{row['engine']}"
         record = published(Instance.objects.get(handle=row["instance"]))

@@ -60,6 +60,13 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
             owner = owners[section.port]
             yield (name, "port"), f"port {section.port} of [{name}] is already that of {owner}"
         owners.setdefault(section.port, f"[{name}]")
+    for name in ENGINES:
+        port = settings.pool_port(name)
+        if settings.engine(name).enabled and port in owners:
+            yield (
+                (name, "pool_port"),
+                f"pool_port {port} of [{name}] is already that of {owners[port]}",
+            )
 
 
 def check_supported(settings: Settings) -> Iterator[Finding]:

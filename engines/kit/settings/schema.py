@@ -99,8 +99,9 @@ class EngineSection:
 
 @dataclass(frozen=True, slots=True)
 class Relational(EngineSection):
-    """[relational]."""
+    """[relational]. `pool_port` is where clients share connections."""
 
+    pool_port: int = key(Integer(1, PORT_MAX), 6432)
     max_connections: int = key(Integer(1, 1_000_000), 10_000)
     max_memory_bytes: int = key(Size(low=16 * 2**20), 4 * 2**30)
     wal_fsync: bool = key(Flag(), True)
@@ -195,6 +196,11 @@ class Settings:
         section = getattr(self, name)
         assert isinstance(section, EngineSection)
         return section
+
+    def pool_port(self, name: str) -> int:
+        """Return the port where clients of the engine `name` share connections; 0 for none."""
+        section = self.engine(name)
+        return section.pool_port if isinstance(section, Relational) else 0
 
     def is_given(self, section: str, name: str) -> bool:
         """Say whether the file sets the key itself: then it is stronger than a plan's figure."""

@@ -53,6 +53,22 @@ async def test_an_empty_payload_is_a_payload(books: list[TokenBook]) -> None:
     assert await books[1].redeem(books[0].issue(ONE, b"", PID)) == (ONE, b"")
 
 
+async def test_what_a_token_stands_for_is_done_by_its_owner(books: list[TokenBook]) -> None:
+    done: list[str] = []
+
+    async def perform() -> None:
+        done.append("done")
+
+    token = books[1].issue(ONE, b"", PID)
+    books[1].answers(token, perform)
+    for book in books:
+        await book.perform(token)
+    assert done == ["done"] * 3
+    books[1].withdraw(token)
+    await books[0].perform(token)
+    assert done == ["done"] * 3
+
+
 async def test_a_worker_that_is_gone_is_no_owner(books: list[TokenBook], home: Path) -> None:
     token = books[1].issue(ONE, b"payload", PID)
     books[1].close()

@@ -259,6 +259,11 @@ ERRORS = [
     ("[tls]\nkey_file = 'x'", 2, "tls.key_file needs tls.cert_file"),
     ("[graph]\nport = 5432", 2, "port 5432 of [graph] is already that of [relational]"),
     ("[graph]\nport = 1\n[vector]\nport = 1", 4, "port 1 of [vector] is already that of [graph]"),
+    (
+        "[relational]\npool_port = 7687",
+        2,
+        "pool_port 7687 of [relational] is already that of [graph]",
+    ),
     ("[graph]\nport = 9090", 2, "port 9090 of [graph] is already that of the data plane"),
     (
         "[distribution]\nenabled = true",
