@@ -20,13 +20,15 @@ class Effect:
     """`sets`: names of settings that may change. `pins`: why the session must stay, or b"".
 
     `resets`: those of `sets` that go back to what they were at the start; b"all" for every one.
-    `forgets`: prepared statements may go (DEALLOCATE, DISCARD).
+    `forgets`: prepared statements may go (DEALLOCATE, DISCARD). `shifts`: a text behind this one
+    may mean something else, be it for this transaction only.
     """
 
     sets: tuple[bytes, ...] = ()
     pins: bytes = b""
     resets: tuple[bytes, ...] = ()
     forgets: bool = False
+    shifts: bool = False
 
 
 NONE = Effect()
@@ -55,6 +57,7 @@ _DROPPED_AT_COMMIT = re.compile(rb"\bON\s+COMMIT\s+DROP\b", re.I)
 _LOCKS = re.compile(rb"\bpg_(?:try_)?advisory_lock(?:_shared)?\s*\(", re.I)
 _HOLDS = re.compile(rb"\bWITH\s+HOLD\b", re.I)
 _ALL = re.compile(rb"DISCARD\s+ALL\b", re.I)
+_SHIFTING = frozenset({b"SET", b"RESET", b"DISCARD", b"DO", b"CALL"})
 _ROLES = (b"role", b"session_authorization", b"authorization")
 # What only this transaction sees, or what is no setting.
 _NO_SETTINGS = (b"transaction", b"constraints", b"characteristics")
@@ -87,7 +90,7 @@ def _of(text: bytes) -> Effect:
     sets: list[bytes] = []
     resets: list[bytes] = []
     pins = b""
-    forgets = False
+    forgets = shifts = False
     for first, own in parse.pieces(text):
         names, reason = _of_statement(first, own)
         sets += names
@@ -97,9 +100,10 @@ def _of(text: bytes) -> Effect:
         elif first == b"DISCARD" and _ALL.match(own):
             resets.append(ALL)
         forgets = forgets or first in (b"DEALLOCATE", b"DISCARD")
-    if not (sets or resets or pins or forgets):
+        shifts = shifts or first in _SHIFTING or bool(names)
+    if not (sets or resets or pins or forgets or shifts):
         return NONE
-    return Effect(tuple(dict.fromkeys(sets)), pins, tuple(resets), forgets)
+    return Effect(tuple(dict.fromkeys(sets)), pins, tuple(resets), forgets, shifts)
 
 
 _cached = lru_cache(maxsize=4096)(_of)

@@ -88,6 +88,8 @@ class Requests:
         self._segment = 1
         self._changed: dict[bytes, int] = {}
         self._all_changed = 0
+        # The segment in which a text began to change what later ones mean.
+        self._shifted_in = 0
         self._names = statements.Names()
         self._unnamed: bytes | None = None
         self._unnamed_id = 0
@@ -204,6 +206,8 @@ class Requests:
         self._resets.update(dict.fromkeys(effect.resets))
         if effect.forgets:
             self._all_changed = self._segment
+        if effect.shifts:
+            self._shifted_in = self._segment
         return None
 
     def _on_query(self, data: bytes, position: int, end: int) -> bytes | None:
@@ -342,7 +346,7 @@ class Requests:
         error = self._names.objection(name, body) if known is None else None
         if error is not None:
             return self._refuse(error)
-        statement = statements.prepared(body, self._settings.fingerprint(), effect)
+        statement = statements.prepared(body, self._meaning(), effect)
         server_name = statement.server_name
         if self._is_uncertain(server_name):
             return self._stop()
@@ -371,6 +375,15 @@ class Requests:
         server.has_unnamed = True
         server.unnamed_id = 0
         return _parse_message(b"", body)
+
+    def _meaning(self) -> bytes:
+        """Return what texts mean here, as a key; one of its own where that is not known yet.
+
+        The server tells of settings with its ReadyForQuery, and a ROLLBACK changes them too.
+        """
+        if self._ends_expected or self._shifted_in == self._segment:
+            return b"%d" % next(serials)
+        return self._settings.fingerprint()
 
     def _answer_for(self, entry: Expected) -> bytes:
         """Answer in the server's place, when the turn comes."""
