@@ -107,6 +107,7 @@ class Worker:
             self._dial,
             counts,
             workers=config.workers,
+            resting_s=config.bounds.warm_idle_s,
             record_of=self._table.get,
             slot_of=lambda record: self._state_of(record).slot,
         )

@@ -30,7 +30,6 @@ SESSIONS_MAX = 1_000  # of one worker, over all instances
 WAITING_MAX = 10_000  # clients in line for one pool
 WAIT_SECONDS_MAX = 60.0
 NOTICE_SECONDS = 5.0
-RESTING_SECONDS_MAX = 60.0  # an instance without clients shall soon be without sessions
 SWEEP_SECONDS = 0.5
 OPEN_SECONDS_MAX = 5.0
 CANCEL_SECONDS_MAX = 5.0
@@ -321,7 +320,7 @@ class Pool:
                 holder.is_told = True
                 holder.told(now - holder.since)
         for connection in list(self.idle):
-            if now - connection.rested_since < RESTING_SECONDS_MAX:
+            if now - connection.rested_since < self._pools.resting_s:
                 break
             self.give_back(connection)
         if self.waiting:
@@ -371,6 +370,7 @@ class PooledSessions:
         counts: ConnectionCounts,
         *,
         workers: int,
+        resting_s: float,
         record_of: Callable[[str], InstanceRecord | None],
         slot_of: Callable[[InstanceRecord], Slot],
     ) -> None:
@@ -382,6 +382,8 @@ class PooledSessions:
         self.is_closed = False
         self._dial = dial
         self._workers = workers
+        # An instance without clients shall soon be without sessions.
+        self.resting_s = resting_s
         self._loop = asyncio.get_running_loop()
         # The time of the last sweep: exact enough for what rests, and free.
         self.tick = self._loop.time()
