@@ -211,6 +211,8 @@ class ConnectionPorts:
             log=self.log,
         )
         session.splice = splice
+        if self._warm is not None:
+            session.stop_statement = self._stop_statement
         self.services.sessions.closing.add(session)
         splice.start(self.client, server)
         self._close_servers()
@@ -261,6 +263,16 @@ class ConnectionPorts:
             self.services.warm.close(self._warm)
         else:
             self.services.warm.give_back(self._warm)
+
+    def _stop_statement(self) -> None:
+        """Cancel what the server does for a session that was ended from outside.
+
+        It may not look at its connection before it has something to say, and commit until then.
+        """
+        assert self._session is not None
+        assert self._warm is not None
+        pools = self.services.pools
+        pools.spawn(pools.send_cancel(self._session.record, self._warm.session.cancel_request))
 
     def _session_ended(self) -> None:
         assert self._session is not None

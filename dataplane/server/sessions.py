@@ -37,6 +37,8 @@ class Session:
         self.credential = credential
         self.client = client
         self.splice: Splice | PooledSplice | None = None
+        # Stops the statement that the server may be busy with; set where there is a way to.
+        self.stop_statement: Callable[[], None] | None = None
         self.expiry: asyncio.TimerHandle | None = None
         self._on_end = on_end
         self._is_over = False
@@ -45,7 +47,10 @@ class Session:
         """End it now, with the protocol's farewell once there is a relay to say it."""
         metrics.SESSIONS_ENDED.labels(self.record.engine, error.reason.value).inc()
         if self.splice is not None:
+            is_busy = isinstance(self.splice, Splice) and not self.splice.relay.is_idle
             self.splice.end(error)
+            if is_busy and self.stop_statement is not None:
+                self.stop_statement()
         else:
             # Signing in: the engine meets the end of the stream.
             self.client.abort()

@@ -358,6 +358,11 @@ class ServerSession(Protocol):
         """What the server is told at the start: equal keys are interchangeable after a reset."""
         ...
 
+    @property
+    def cancel_request(self) -> bytes:
+        """What stops the session's statement, on a connection of its own."""
+        ...
+
     def start(self) -> bytes:
         """Open the session on a new connection."""
         ...

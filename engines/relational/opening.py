@@ -62,6 +62,11 @@ class ServerSession:
         """The server process; clients meet it in NOTIFY, pg_locks, pg_terminate_backend."""
         return int.from_bytes(self.cancel_key[:4], "big")
 
+    @property
+    def cancel_request(self) -> bytes:
+        """What stops the session's statement, on a connection of its own."""
+        return wire.cancel_request(self.cancel_key)
+
     def greeting(self) -> bytes:
         """Return what a client is told of the session; notices only once."""
         notices = b"".join(self._notices)

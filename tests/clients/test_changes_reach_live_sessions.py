@@ -112,14 +112,8 @@ def _is_limited(connection: psycopg.Connection) -> bool:
     "setting",
     [
         "SELECT 1",
-        pytest.param(
-            # The server then looks for its client only when it has something to say.
-            "SET client_connection_check_interval = 0",
-            marks=[
-                pytest.mark.notimpl("ending a session cancels no statement of its server"),
-                pytest.mark.xfail(strict=True),
-            ],
-        ),
+        # The server then looks for its client only when it has something to say.
+        "SET client_connection_check_interval = 0",
     ],
 )
 def test_a_statement_of_a_revoked_session_does_not_commit_later(admin: Admin, setting: str) -> None:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import redis
 
-from dataplane.backend.warm_sessions import PARKED_SECONDS_MAX
+from dataplane.config import Bounds
 from tests.admin import Admin
 from tests.servers import wait_until
 from tests.stack import Connection, Stack
@@ -17,7 +17,7 @@ from tests.stack import Connection, Stack
 pytestmark = pytest.mark.stack
 
 # The plan's two seconds begin when the data plane lets go of the last warm session.
-ASLEEP_SECONDS_MAX = PARKED_SECONDS_MAX + 60
+ASLEEP_SECONDS_MAX = Bounds().warm_idle_s + 60
 
 
 @pytest.fixture(scope="module")
