@@ -72,6 +72,9 @@ def _compile(scratch: Path) -> None:
     extensions = mypycify(
         [f"--config-file={settings}", f"--cache-dir={scratch}/cache", *sources],
         group_name=GROUP,
+        # As fast as -O3 here, and compiled in half the time.
+        opt_level="2",
+        debug_level="0",
         target_dir=str(scratch / "c"),
     )
     command = build_ext(Distribution({"name": "weftkit-native", "ext_modules": extensions}))
