@@ -31,13 +31,14 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 # The hot modules, compiled where a C compiler is at hand; the list is in dataplane/native.py.
 HOT := $(shell sed -n 's/^    "\([a-z_.]*\)",$$/\1/p' dataplane/native.py | tr . /)
 $(VENV)/native.stamp: $(VENV)/run.stamp requirements/native.txt deploy/native.py $(HOT:%=%.py)
+	@! command -v cc >/dev/null || echo "compiling the modules that see each message (once, about 45 s; NATIVE=no leaves it out) ..."
 	@! command -v cc >/dev/null || $(PIP) install -q --require-hashes -r requirements/native.txt
 	@$(BIN)/python -m deploy.native build
 	@touch $@
 
 native: $(VENV)/native.stamp ## compile the hot modules, if there is a C compiler
 
-up: $(VENV)/native.stamp ## start everything and print the connection strings
+up: $(if $(filter no,$(NATIVE)),$(VENV)/run.stamp,$(VENV)/native.stamp) ## start everything and print the connection strings
 	@$(BIN)/python -m deploy.local up
 
 down: ## stop everything; data stays
