@@ -21,13 +21,24 @@ MANIFEST = ROOT / "engines" / "native.json"
 
 # What runs for each message between a client and a server, and nothing else.
 MODULES = (
-    "dataplane.limits.admission",
     "dataplane.backend.fair_share",
     "dataplane.backend.pooled_sessions",
+    "dataplane.backend.warm_sessions",
+    "dataplane.limits.admission",
+    "dataplane.limits.connections",
+    "dataplane.routing.directory",
+    "dataplane.routing.table",
+    "dataplane.server.channel",
+    "dataplane.server.forward",
+    "dataplane.server.listener",
     "dataplane.server.pooled",
+    "dataplane.server.ports",
+    "dataplane.server.sessions",
     "dataplane.server.splice",
     "engines.inmemory.relay.duplex",
     "engines.inmemory.relay.tally",
+    "engines.kit.auth.scram",
+    "engines.relational.opening",
     "engines.relational.parse",
     "engines.relational.pooling.effects",
     "engines.relational.pooling.expected",
@@ -40,6 +51,8 @@ MODULES = (
     "engines.relational.relay.kinds",
     "engines.relational.relay.names",
     "engines.relational.relay.segment",
+    "engines.relational.reply",
+    "engines.relational.session",
     "engines.relational.wire",
 )
 

@@ -51,8 +51,10 @@ class InstanceServers:
         try:
             async with asyncio.timeout(within_s):
                 while True:
+                    channel = StreamChannel()
                     with contextlib.suppress(OSError):
-                        return (await loop.create_unix_connection(StreamChannel, path))[1]
+                        await loop.create_unix_connection(channel.as_protocol, path)
+                        return channel
                     # A server that dies as soon as it is awake must not turn this into a spin.
                     if not await self._wake(record.instance_id) or was_woken:
                         await asyncio.sleep(delay)

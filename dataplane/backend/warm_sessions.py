@@ -53,7 +53,7 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-class WarmServer(asyncio.Protocol):
+class WarmServer:
     """One connection with its session. The splice takes the transport and gives it back."""
 
     def __init__(
@@ -100,7 +100,7 @@ class WarmServer(asyncio.Protocol):
     def attach(self, channel: StreamChannel) -> bytes:
         """Take over a new connection; return what was read ahead."""
         self._transport = channel.transport
-        return channel.detach(self)
+        return channel.detach(cast(asyncio.Protocol, self))
 
     async def ask(self, request: bytes) -> None:
         """Send `request` and return once its answer is complete.
@@ -197,7 +197,7 @@ class WarmSessions:
 
     def give_back(self, server: WarmServer) -> None:
         """Take a session that its client left between two transactions; reset and park it."""
-        server.transport.set_protocol(server)
+        server.transport.set_protocol(cast(asyncio.Protocol, server))
         server.state = _State.RESETTING
         server.since = self._loop.time()
         record = self._record_of(server.instance_id)

@@ -21,8 +21,11 @@ def keeps_way_back(transport: asyncio.BaseTransport) -> bool:
     return transport.get_extra_info("ssl_object") is None
 
 
-class StreamChannel(asyncio.Protocol):
-    """`ports.Channel` over one transport."""
+class StreamChannel:
+    """`ports.Channel` over one transport.
+
+    A plain class, so that it can be compiled: the loop asks for the methods of a protocol only.
+    """
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -45,6 +48,10 @@ class StreamChannel(asyncio.Protocol):
     def is_ended(self) -> bool:
         """True once the peer will send no more."""
         return self._is_ended
+
+    def as_protocol(self) -> asyncio.Protocol:
+        """Return the channel as the event loop wants it: a factory of a transport's protocol."""
+        return cast(asyncio.Protocol, self)
 
     # What the event loop calls.
 

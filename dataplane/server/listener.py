@@ -217,12 +217,12 @@ class Listener:
         """Look at the first bytes, and put a transport on the socket."""
         step = await self._look(connection)
         if not step.tls:
-            await self._loop.connect_accepted_socket(lambda: client, connection)
+            await self._loop.connect_accepted_socket(client.as_protocol, connection)
             return client
         assert self._tls is not None
         bounds = self._services.config.bounds
         transport, _ = await self._loop.connect_accepted_socket(
-            lambda: client,
+            client.as_protocol,
             connection,
             ssl=self._tls.context(self._spec.alpn),
             ssl_handshake_timeout=bounds.handshake_timeout_s,
