@@ -26,6 +26,7 @@ MODULES = (
     "dataplane.backend.warm_sessions",
     "dataplane.limits.admission",
     "dataplane.limits.connections",
+    "dataplane.observe.tally",
     "dataplane.routing.directory",
     "dataplane.routing.table",
     "dataplane.server.channel",

@@ -29,7 +29,7 @@ from dataplane.limits.admission import InstanceState
 from dataplane.limits.connections import ConnectionCounts
 from dataplane.limits.leases import CommonWindow
 from dataplane.observe import log as logs
-from dataplane.observe import metrics
+from dataplane.observe import metrics, tally
 from dataplane.observe.audit import AuditTrail
 from dataplane.observe.key_seen import KeySeen
 from dataplane.observe.meter import Meter
@@ -187,6 +187,7 @@ class Worker:
         self.services.tokens.close()
         await self._outbox.close(deliver_within_s=LAST_DELIVERY_SECONDS_MAX)
         await self._common.close()
+        tally.flush()
         metrics.WORKERS.set(0)
         await admin.stop()
 

@@ -24,6 +24,7 @@ from dataplane.host.postgres_settings import CONNECTIONS_RESERVED, server_connec
 from dataplane.limits.connections import ConnectionCounts
 from dataplane.observe import metrics
 from dataplane.observe.counters import Slot
+from dataplane.observe.tally import tally_of
 from dataplane.server.channel import StreamChannel
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import AnySession, ServerSession, TryAgainError
@@ -188,11 +189,11 @@ class WarmSessions:
             server = self._stacks[key][-1]
             self._unpark(server)
             if server.version == record.version and await self._is_good(server):
-                metrics.SERVER_SESSIONS.labels(record.engine, "reused").inc()
+                tally_of(metrics.SERVER_SESSIONS, record.engine, "reused").add()
                 # Equal keys come from one engine: it is the class that `wanted` has.
                 return server, cast(AnySession, server.session)
         server = await self._open(record, wanted, within_s)
-        metrics.SERVER_SESSIONS.labels(record.engine, "opened").inc()
+        tally_of(metrics.SERVER_SESSIONS, record.engine, "opened").add()
         return server, wanted
 
     def give_back(self, server: WarmServer) -> None:

@@ -24,7 +24,7 @@ from prometheus_client import (
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_SIGN_IN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SIGN_IN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _LEASE_BUCKETS = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
 CONNECTIONS = Gauge(
@@ -44,7 +44,7 @@ SIGN_IN_SECONDS = Histogram(
     "weftkit_sign_in_seconds",
     "From the accepted socket to the relay.",
     ["engine"],
-    buckets=_SIGN_IN_BUCKETS,
+    buckets=SIGN_IN_BUCKETS,
 )
 SERVER_SESSIONS = Counter(
     "weftkit_server_sessions_total",

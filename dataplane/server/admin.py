@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from dataplane.observe import metrics
+from dataplane.observe import metrics, tally
 
 Answer = tuple[int, str, bytes]
 _TEXT = "text/plain; charset=utf-8"
@@ -59,5 +59,6 @@ class AdminApp:
         return (200, _TEXT, b"ready\n") if self._is_ready() else (503, _TEXT, b"not ready\n")
 
     async def _metrics(self) -> Answer:
+        tally.flush()
         # Reads the files of all workers: not on the loop.
         return 200, metrics.CONTENT_TYPE, await asyncio.to_thread(metrics.page, self._host_metrics)

@@ -20,6 +20,7 @@ from types import TracebackType
 
 from dataplane.observe import metrics
 from dataplane.observe.log import ConnectionLog, get_logger
+from dataplane.observe.tally import Spread, tally_of
 from dataplane.server.channel import ClientStream
 from dataplane.server.ports import ConnectionPorts, Services
 from dataplane.server.tls import TlsContext, selected_alpn
@@ -101,9 +102,11 @@ class Listener:
         self._log = get_logger("listener", engine=spec.name)
         self._tasks: set[asyncio.Task[None]] = set()
         self._by_address: Counter[Address] = Counter()
-        self._accepted = metrics.ACCEPTED.labels(spec.name, "accepted")
-        self._handshakes = metrics.HANDSHAKES.labels(spec.name)
-        self._sign_in_seconds = metrics.SIGN_IN_SECONDS.labels(spec.name)
+        self._accepted = tally_of(metrics.ACCEPTED, spec.name, "accepted")
+        self._handshakes = tally_of(metrics.HANDSHAKES, spec.name)
+        self._sign_in_seconds = Spread(
+            metrics.SIGN_IN_SECONDS.labels(spec.name), metrics.SIGN_IN_BUCKETS
+        )
 
     def start(self) -> None:
         """Take connections from now on."""
@@ -150,20 +153,20 @@ class Listener:
             or len(self._services.sessions) >= bounds.connections_max
         ):
             connection.close()
-            metrics.ACCEPTED.labels(self._spec.name, "over_bound").inc()
+            tally_of(metrics.ACCEPTED, self._spec.name, "over_bound").add()
             return
-        self._accepted.inc()
+        self._accepted.add()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._by_address[address] += 1
         task = self._loop.create_task(self._serve(connection, address))
         self._tasks.add(task)
-        self._handshakes.inc()
+        self._handshakes.add()
         task.add_done_callback(lambda task: self._served(task, address))
 
     def _served(self, task: asyncio.Task[None], address: Address) -> None:
         self._tasks.discard(task)
-        self._handshakes.dec()
+        self._handshakes.add(-1)
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
@@ -185,7 +188,7 @@ class Listener:
         except (PreambleError, TimeoutError, OSError) as error:
             connection.close()
             log.info("no_session", reason=type(error).__name__, error=str(error))
-            metrics.ACCEPTED.labels(self._spec.name, "no_session").inc()
+            tally_of(metrics.ACCEPTED, self._spec.name, "no_session").add()
             return
         ports = ConnectionPorts(
             self._services, self._spec, client, log, is_pool_port=self._is_pool_port

@@ -17,6 +17,7 @@ from dataplane.observe.audit import AuditTrail
 from dataplane.observe.counters import CONNECTIONS_WORD, SHARING_WORD
 from dataplane.observe.key_seen import KeySeen
 from dataplane.observe.log import ConnectionLog
+from dataplane.observe.tally import tally_of
 from dataplane.routing.directory import RecordDirectory
 from dataplane.routing.table import RecordTable
 from dataplane.server.channel import ClientStream, StreamChannel
@@ -117,7 +118,7 @@ class ConnectionPorts:
         self._session = Session(record, credential, self.client, self._session_ended)
         services.sessions.add(self._session)
         services.key_seen.note(credential.key_id, services.clock.now())
-        metrics.SIGN_INS.labels(self.spec.name, "admitted").inc()
+        tally_of(metrics.SIGN_INS, self.spec.name, "admitted").add()
         if record.audit_data_events:
             self._audit(record, candidate, "success", 200)
         self.log.bind(instance=record.handle, user=credential.username)
@@ -142,7 +143,7 @@ class ConnectionPorts:
 
     def login_failed(self, candidate: Candidate, client: ClientChannel, reason: str) -> None:
         """Report a failed sign-in to metrics, log and audit."""
-        metrics.SIGN_INS.labels(self.spec.name, "failed").inc()
+        tally_of(metrics.SIGN_INS, self.spec.name, "failed").add()
         self.log.info("sign_in_failed", reason=reason, user=candidate.credential.username[:64])
         if candidate.record is not None:
             self._audit(candidate.record, candidate, "failure", 401)
@@ -288,7 +289,7 @@ class ConnectionPorts:
         self.log.event("session_ended")
 
     def _refuse(self, record: InstanceRecord, candidate: Candidate, error: RequestError) -> None:
-        metrics.SIGN_INS.labels(self.spec.name, error.reason.value).inc()
+        tally_of(metrics.SIGN_INS, self.spec.name, error.reason.value).add()
         self.log.info("sign_in_refused", reason=error.reason.value, instance=record.handle)
         code = _REASON_CODES.get(error.reason, _REASON_CODE)
         self._audit(record, candidate, "failure", code)

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 from dataplane.limits.admission import suspended_error
 from dataplane.observe import metrics
+from dataplane.observe.tally import tally_of
 from dataplane.server.channel import ClientStream
 from dataplane.server.pooled import PooledSplice
 from dataplane.server.splice import Splice
@@ -45,7 +46,7 @@ class Session:
 
     def end(self, error: RequestError) -> None:
         """End it now, with the protocol's farewell once there is a relay to say it."""
-        metrics.SESSIONS_ENDED.labels(self.record.engine, error.reason.value).inc()
+        tally_of(metrics.SESSIONS_ENDED, self.record.engine, error.reason.value).add()
         if self.splice is not None:
             is_busy = isinstance(self.splice, Splice) and not self.splice.relay.is_idle
             self.splice.end(error)
@@ -96,7 +97,7 @@ class Sessions:
         self._by_instance.setdefault(session.record.instance_id, set()).add(session)
         self._count += 1
         self._watch_expiry(session)
-        metrics.CONNECTIONS.labels(session.record.engine).inc()
+        tally_of(metrics.CONNECTIONS, session.record.engine).add()
 
     def remove(self, session: Session) -> None:
         """Forget a session that ended."""
@@ -104,7 +105,7 @@ class Sessions:
         if session in group:
             group.remove(session)
             self._count -= 1
-            metrics.CONNECTIONS.labels(session.record.engine).dec()
+            tally_of(metrics.CONNECTIONS, session.record.engine).add(-1)
             if not group:
                 del self._by_instance[session.record.instance_id]
 

@@ -21,6 +21,11 @@ async def test_metrics_are_summed_over_all_workers(
     for client in clients:
         assert await client.ask("r one") == "r one"
         assert await client.ask("w two") == "w two"
+
+    def connections() -> float:
+        return metric(plane.admin("/metrics")[1], "weftkit_connections_open", engine="line")
+
+    await until(lambda: connections() == 12, "both workers have written theirs")
     page = plane.admin("/metrics")[1]
     assert metric(page, "weftkit_workers_running") == 2
     assert metric(page, "weftkit_connections_open", engine="line") == 12
@@ -50,6 +55,8 @@ async def test_a_killed_workers_gauges_go_and_its_counters_stay(
     plane.start()
     await plane.serve(record)
     client = await plane.login(credential, password)
+    # The worker's own page has all; a moment later it is in the worker's file as well.
+    assert metric(plane.admin("/metrics")[1], "weftkit_connections_open") == 1
     await plane.kill_workers()
     assert await client.rest() in ("", "reset")
     page = plane.admin("/metrics")[1]
