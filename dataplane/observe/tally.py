@@ -70,9 +70,9 @@ class Spread:
         # `observe` takes one value at a time; there is no public way to add many.
         for index, count in enumerate(self._counts):
             if count:
-                self._metric._buckets[index].inc(count)  # noqa: SLF001
+                self._metric._buckets[index].inc(count)
                 self._counts[index] = 0
-        self._metric._sum.inc(self._sum)  # noqa: SLF001
+        self._metric._sum.inc(self._sum)
         self._sum = 0.0
 
 
