@@ -14,8 +14,7 @@ closes the rest. Nothing lingers longer than `linger_s`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from dataplane.observe.counters import BYTES_IN_WORD, BYTES_OUT_WORD, Slot
@@ -125,8 +124,10 @@ class Splice:
             return
         # Answers from before the fault that ends it come first.
         last_words = [*self.relay.to_client]
-        with self._faults_logged():
+        try:
             last_words.append(self.relay.goodbye(error))
+        except Exception as fault:  # noqa: BLE001 - as in `_close_relay`
+            self._log.error("relay_failed", exc_info=fault)
         if any(last_words) and not self.client.is_closing():
             self.client.write(b"".join(last_words))
         self.lost()
@@ -215,8 +216,7 @@ class Splice:
             return False
         self._is_over = self.is_held = self._has_let_go = True
         self.count_bytes()
-        with self._faults_logged():
-            self.relay.closed()
+        self._close_relay()
         self.client.close()
         self._sides_lost += 1
         if self.client.get_write_buffer_size():
@@ -243,8 +243,7 @@ class Splice:
             self._fetching.cancel()
         self._held.clear()
         self.count_bytes()
-        with self._faults_logged():
-            self.relay.closed()
+        self._close_relay()
         self.server.close()
         self.client.close()
         self._linger()
@@ -259,11 +258,10 @@ class Splice:
                 self._lingering.cancel()
             self._on_closed()
 
-    @contextlib.contextmanager
-    def _faults_logged(self) -> Iterator[None]:
+    def _close_relay(self) -> None:
         """Keep one relay's fault from whoever ends sessions: the follower, or the drain."""
         try:
-            yield
+            self.relay.closed()
         except Exception as error:  # noqa: BLE001 - it is logged, and the session ends anyway
             self._log.error("relay_failed", exc_info=error)
 
