@@ -96,12 +96,14 @@ class StreamChannel:
 
     async def read(self) -> bytes:
         """Return the next bytes, at least one; b"" at the end of the stream."""
-        await self._wait_for(1)
+        if not self._received:
+            await self._wait_for(1)
         return self._take(len(self._received))
 
     async def read_exactly(self, size: int) -> bytes:
         """Return exactly `size` bytes; raises EOFError if the stream ends before."""
-        await self._wait_for(size)
+        if len(self._received) < size:
+            await self._wait_for(size)
         if len(self._received) < size:
             raise EOFError(f"the stream ended {size - len(self._received)} bytes too early")
         return self._take(size)
@@ -158,7 +160,7 @@ class StreamChannel:
         self._outgoing.clear()
 
     async def _wait_for(self, size: int) -> None:
-        if len(self._received) >= size or self._is_ended:
+        if self._is_ended:
             return
         assert self._waiter is None, "two readers on one channel"
         self._wanted = size

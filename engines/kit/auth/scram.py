@@ -218,6 +218,8 @@ def _text(message: bytes, bytes_max: int) -> str:
 
 def _unescaped(name: str) -> str:
     """RFC 5802 section 5.1: "=2C" is a comma, "=3D" an equals sign, any other "=" is wrong."""
+    if "=" not in name:
+        return name
     if re.search(r"=(?!2C|3D)", name):
         raise _malformed("malformed user name", "invalid-username-encoding")
     return name.replace("=2C", ",").replace("=3D", "=")
