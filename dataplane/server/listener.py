@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
+from typing import cast
 
 from dataplane.observe import metrics
 from dataplane.observe.log import ConnectionLog, get_logger
@@ -45,15 +46,17 @@ class PreambleError(Exception):
 
 
 class Deadline:
-    """Ends the wait of the task inside its block with TimeoutError once `seconds` are over.
+    """Ends the wait of `task` inside its block with TimeoutError once `seconds` are over.
 
     Does what asyncio.timeout does, for one block after the other, at a tenth of the cost.
     """
 
     __slots__ = ("_has_passed", "_task", "_timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        self._task = asyncio.current_task()
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], seconds: float
+    ) -> None:
+        self._task = task
         self._has_passed = False
         self._timer = loop.call_later(seconds, self._pass)
 
@@ -67,15 +70,14 @@ class Deadline:
         trace: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        if self._has_passed and isinstance(error, asyncio.CancelledError):
-            assert self._task is not None
-            # Nobody else has cancelled it: who does wants it to end.
-            if self._task.uncancel() == 0:
-                raise TimeoutError from error
+        if not (self._has_passed and isinstance(error, asyncio.CancelledError)):
+            return
+        # Nobody else has cancelled it: who does wants it to end.
+        if self._task.uncancel() == 0:
+            raise TimeoutError from error
 
     def _pass(self) -> None:
         self._has_passed = True
-        assert self._task is not None
         self._task.cancel()
 
 
@@ -101,7 +103,10 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._log = get_logger("listener", engine=spec.name)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._by_address: Counter[Address] = Counter()
+        # By the address's text: its hash is kept, that of an address object is not.
+        self._by_address: Counter[str] = Counter()
+        # `socket.accept` asks for them, and makes enums of them, each time.
+        self._kind = (int(listening.family), int(listening.type), listening.proto)
         self._accepted = tally_of(metrics.ACCEPTED, spec.name, "accepted")
         self._handshakes = tally_of(metrics.HANDSHAKES, spec.name)
         self._sign_in_seconds = Spread(
@@ -130,7 +135,8 @@ class Listener:
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                connection, peer = self._socket.accept()
+                # What `socket.accept` is made of; typeshed and the documentation leave it out.
+                descriptor, peer = self._socket._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 return
             except OSError as error:
@@ -139,17 +145,17 @@ class Listener:
                     self._loop.remove_reader(self._socket)
                     self._loop.call_later(ACCEPT_PAUSE_S, self._accept_again)
                 return
-            self._take(connection, _address(peer[0]))
+            self._take(socket.socket(*self._kind, fileno=descriptor), *_address(peer[0]))
 
     def _accept_again(self) -> None:
         if self._socket.fileno() >= 0:
             self.start()
 
-    def _take(self, connection: socket.socket, address: Address) -> None:
+    def _take(self, connection: socket.socket, address: Address, text: str) -> None:
         bounds = self._services.config.bounds
         if (
             len(self._tasks) >= bounds.handshakes_max
-            or self._by_address[address] >= bounds.handshakes_per_address_max
+            or self._by_address[text] >= bounds.handshakes_per_address_max
             or len(self._services.sessions) >= bounds.connections_max
         ):
             connection.close()
@@ -158,32 +164,33 @@ class Listener:
         self._accepted.add()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._by_address[address] += 1
-        task = self._loop.create_task(self._serve(connection, address))
+        self._by_address[text] += 1
+        task = self._loop.create_task(self._serve(connection, address, text))
         self._tasks.add(task)
         self._handshakes.add()
-        task.add_done_callback(lambda task: self._served(task, address))
+        task.add_done_callback(lambda task: self._served(task, text))
 
-    def _served(self, task: asyncio.Task[None], address: Address) -> None:
+    def _served(self, task: asyncio.Task[None], text: str) -> None:
         self._tasks.discard(task)
         self._handshakes.add(-1)
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self._by_address[text] -= 1
+        if not self._by_address[text]:
+            del self._by_address[text]
 
-    async def _serve(self, connection: socket.socket, address: Address) -> None:
+    async def _serve(self, connection: socket.socket, address: Address, text: str) -> None:
         """Bring one connection from its first byte to its relay, or to its end."""
         connection_id = os.urandom(CONNECTION_ID_BYTES).hex()
         log = ConnectionLog(
             component="listener",
             engine=self._spec.name,
             connection_id=connection_id,
-            address=str(address),
+            address=text,
         )
         bounds = self._services.config.bounds
         started = self._loop.time()
+        task = cast(asyncio.Task[None], asyncio.current_task(self._loop))
         try:
-            with Deadline(self._loop, bounds.handshake_timeout_s):
+            with Deadline(self._loop, task, bounds.handshake_timeout_s):
                 client = await self._establish(connection, ClientStream(address, connection_id))
         except (PreambleError, TimeoutError, OSError) as error:
             connection.close()
@@ -195,7 +202,7 @@ class Listener:
         )
         is_spliced = False
         try:
-            with Deadline(self._loop, bounds.sign_in_timeout_s - bounds.handshake_timeout_s):
+            with Deadline(self._loop, task, bounds.sign_in_timeout_s - bounds.handshake_timeout_s):
                 is_spliced = await self._sign_in(client, ports)
         except (TimeoutError, EOFError, OSError) as error:
             log.info("sign_in_broken_off", reason=type(error).__name__, error=str(error))
@@ -265,15 +272,17 @@ class Listener:
         data = _peeked(connection)
         if len(data) >= needs:
             return data
-        # The kernel wakes us only once so many bytes are there, or at the end of the stream.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needs)
+        if needs > 1:
+            # The kernel wakes us only once so many bytes are there, or at the end of the stream.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needs)
         readable = self._loop.create_future()
         self._loop.add_reader(connection, _resolve(readable))
         try:
             await readable
         finally:
             self._loop.remove_reader(connection)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            if needs > 1:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         data = _peeked(connection)
         if len(data) < needs:
             raise PreambleError("the stream ended before the session")
@@ -296,8 +305,10 @@ def _resolve(future: asyncio.Future[None]) -> Callable[[], None]:
 
 
 @lru_cache(maxsize=4096)
-def _address(text: str) -> Address:
+def _address(text: str) -> tuple[Address, str]:
+    """Return the address that the kernel names, and how it reads in logs."""
     address = ip_address(text.split("%", 1)[0])
     # A dual-stack socket shows IPv4 clients like this; allowlists speak of IPv4.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
+    found = mapped or address
+    return found, str(found)
