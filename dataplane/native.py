@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What was compiled: module -> digest of its source then.
 MANIFEST = ROOT / "engines" / "native.json"
 
-# What runs for each message between a client and a server, and nothing else.
+# What runs for each message between a client and a server, and for each connection until it may.
 MODULES = (
     "dataplane.backend.fair_share",
     "dataplane.backend.pooled_sessions",
