@@ -54,6 +54,8 @@ _PR_SET_PDEATHSIG = 1
 # A first start has nothing to serve until the records are read; a wait has to end, though.
 FIRST_RECORDS_SECONDS_MAX = 10.0
 LAST_DELIVERY_SECONDS_MAX = 5.0
+# So many objects more than before make the collector look at the young ones.
+GC_OBJECTS = 10_000
 
 
 class SystemClock:
@@ -204,6 +206,8 @@ class Worker:
         # What lives until the end needs no more looks by the collector.
         gc.collect()
         gc.freeze()
+        # Hundreds of objects a connection, nearly all of which go without the collector.
+        gc.set_threshold(GC_OBJECTS, *gc.get_threshold()[1:])
         for spec, listening, is_pool_port in sockets:
             listener = Listener(
                 spec, listening, self.services, self._tls, is_pool_port=is_pool_port
