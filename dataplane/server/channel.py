@@ -28,6 +28,8 @@ class StreamChannel:
     """
 
     def __init__(self) -> None:
+        # Asked for once: the loop's own getter makes a system call each time.
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._outgoing: list[bytes] = []
@@ -116,7 +118,7 @@ class StreamChannel:
         """Queue `data`."""
         # uvloop makes a system call, and TLS a record, of every write: send a turn's writes as one.
         if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._outgoing.append(data)
 
     async def drain(self) -> None:
@@ -124,7 +126,7 @@ class StreamChannel:
         self._flush()
         if self._is_full:
             assert self._room is None, "two writers wait on one channel"
-            self._room = asyncio.get_running_loop().create_future()
+            self._room = self._loop.create_future()
             try:
                 await self._room
             finally:
@@ -165,7 +167,7 @@ class StreamChannel:
         assert self._waiter is None, "two readers on one channel"
         self._wanted = size
         self._resume()
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:

@@ -163,7 +163,6 @@ class Listener:
             return
         self._accepted.add()
         connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._by_address[text] += 1
         task = self._loop.create_task(self._serve(connection, address, text))
         self._tasks.add(task)
