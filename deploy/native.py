@@ -21,9 +21,8 @@ from pathlib import Path
 from dataplane import native
 from dataplane.files import write_atomically
 
-# All modules share one library, so that they call each other without going through Python.
+# The name of `native.LIBRARY` to mypyc.
 GROUP = "engines.native"
-LIBRARY = native.ROOT / "engines" / f"native__mypyc{EXTENSION_SUFFIXES[0]}"
 
 
 def missing() -> str:
@@ -39,9 +38,8 @@ def missing() -> str:
 
 def clean() -> None:
     """Remove all that was compiled."""
-    for module in native.MODULES:
-        native.extension_path(module).unlink(missing_ok=True)
-    LIBRARY.unlink(missing_ok=True)
+    for extension in native.extensions():
+        extension.unlink()
     native.MANIFEST.unlink(missing_ok=True)
 
 

@@ -44,3 +44,15 @@ def test_an_extension_that_no_manifest_explains_is_stale(
     native.source_path(module).write_text("")
 
     assert native.stale() == (module,)
+
+
+def test_the_twin_of_a_module_that_is_not_listed_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "ROOT", tmp_path)
+    monkeypatch.setattr(native, "MANIFEST", tmp_path / "native.json")
+    native.extension_path("engines.gone").parent.mkdir(parents=True)
+    native.extension_path("engines.gone").touch()
+
+    assert native.compiled() == ("engines.gone",)
+    assert native.stale() == ("engines.gone",)
