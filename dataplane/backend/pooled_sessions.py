@@ -319,8 +319,14 @@ class Pool:
             if not holder.is_told:
                 holder.is_told = True
                 holder.told(now - holder.since)
+        # Where every place of the plan is taken, what rests makes room for other workers' clients.
+        places = self.record.limits.connections
+        is_crowded = bool(self.idle) and self._pools.counts.is_over(
+            self.record.instance_id, self.slot, places - 1
+        )
+        resting_s = SWEEP_SECONDS if is_crowded else self._pools.resting_s
         for connection in list(self.idle):
-            if now - connection.rested_since < self._pools.resting_s:
+            if now - connection.rested_since < resting_s:
                 break
             self.give_back(connection)
         if self.waiting:

@@ -28,9 +28,8 @@ GOES_ON = (
     "DELETE FROM small",
     "TRUNCATE small",
     "DROP TABLE doomed",
-    "BEGIN",
-    "DELETE FROM small",
-    "COMMIT",
+    # One message, so that the plan's rate admits all of it or nothing.
+    "BEGIN; DELETE FROM small; COMMIT",
 )
 HINT = "Delete data, or choose a plan with more storage."
 
