@@ -2,7 +2,7 @@
 
 `make native` (deploy/native.py) compiles the modules listed here with mypyc, from the same source,
 where a C compiler is at hand; Python then imports the extension instead of the file beside it.
-Without it everything works the same, at about half the speed for each small request.
+Without it everything works the same, for more CPU time a request.
 
 A compiled module that is older than its source would run yesterday's code, so whoever starts the
 data plane or the tests asks `stale` first.

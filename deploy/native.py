@@ -70,7 +70,7 @@ def _compile(scratch: Path) -> None:
     extensions = mypycify(
         [f"--config-file={settings}", f"--cache-dir={scratch}/cache", *sources],
         group_name=GROUP,
-        # As fast as -O3 here, and compiled in half the time.
+        # Compiles a little sooner than -O3; whether -O3 would run faster was not measured.
         opt_level="2",
         debug_level="0",
         target_dir=str(scratch / "c"),
