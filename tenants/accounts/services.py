@@ -10,8 +10,7 @@ from django.utils.http import urlsafe_base64_encode
 
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
-from tenants.accounts.permissions import role_includes
-from tenants.core.errors import ConflictError, ForbiddenError, InvalidError
+from tenants.core.errors import ConflictError, InvalidError
 
 
 @transaction.atomic
@@ -33,7 +32,7 @@ def tenant_create(*, handle: str, name: str = "") -> Tenant:
 @transaction.atomic
 def member_add(*, actor: Actor, email: str, role: MemberRole) -> Membership:
     """Add a person by e-mail address; one whom nobody knows yet becomes a user without password."""
-    _demand_may_grant(actor, role)
+    actor.demand_may_grant(role)
     email = email.strip().lower()
     user = User.objects.filter(email=email).first()
     if user is None:
@@ -55,8 +54,8 @@ def member_add(*, actor: Actor, email: str, role: MemberRole) -> Membership:
 def member_change(*, actor: Actor, membership: Membership, role: MemberRole) -> Membership:
     """Give a member another role."""
     membership = _locked(actor, membership)
-    _demand_may_grant(actor, MemberRole(membership.role))
-    _demand_may_grant(actor, role)
+    actor.demand_may_grant(MemberRole(membership.role))
+    actor.demand_may_grant(role)
     if role is not MemberRole.OWNER:
         _demand_other_owner(membership)
     membership.role = role
@@ -68,7 +67,7 @@ def member_change(*, actor: Actor, membership: Membership, role: MemberRole) -> 
 def member_remove(*, actor: Actor, membership: Membership) -> None:
     """Take a person out of the tenant; the user stays."""
     membership = _locked(actor, membership)
-    _demand_may_grant(actor, MemberRole(membership.role))
+    actor.demand_may_grant(MemberRole(membership.role))
     _demand_other_owner(membership)
     membership.delete()
 
@@ -90,11 +89,6 @@ def _locked(actor: Actor, membership: Membership) -> Membership:
     # One lock for all changes of a tenant's members: two owners may step down at the same moment.
     Tenant.objects.select_for_update().get(pk=actor.tenant.pk)
     return Membership.objects.select_related("user").get(pk=membership.pk, tenant=actor.tenant)
-
-
-def _demand_may_grant(actor: Actor, role: MemberRole) -> None:
-    if not role_includes(actor.role, role):
-        raise ForbiddenError(f"the role {actor.role.value} cannot give or take {role.value}")
 
 
 def _demand_other_owner(membership: Membership) -> None:

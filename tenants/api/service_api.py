@@ -21,6 +21,7 @@ from tenants.api.audited import CHANGING, audited, event_write
 from tenants.core.errors import NotFoundError
 from tenants.core.pagination import NewestFirst
 from tenants.iam.models import ApiKey
+from tenants.instances.models import Instance, InstanceStatus
 
 
 class ServiceApi(APIView):
@@ -72,7 +73,23 @@ class TenantApi(ServiceApi):
         # its table lacks fails loudly; one that the view lacks is DRF's 405.
         method = "GET" if request.method == "HEAD" else str(request.method)
         if method.lower() in self.http_method_names and hasattr(self, method.lower()):
-            self.actor.demand(self.actions[method])
+            demand(self.actor, self.actions[method], kwargs.get("instance", ""))
+
+
+def demand(actor: Actor, action: str, instance: str = "") -> None:
+    """Refuse unless `actor` may do `action`, on the instance of this handle where there is one.
+
+    An instance that does not exist is refused to who has no right on all: nothing shows which do.
+    """
+    if not instance or actor.may(action):
+        actor.demand(action)
+        return
+    found = Instance.objects.filter(tenant=actor.tenant, handle=instance).exclude(
+        status=InstanceStatus.PURGED
+    )
+    engine = found.values_list("engine", flat=True).first()
+    target = actor.target(engine=engine, instance=instance) if engine else None
+    actor.demand(action, target)
 
 
 def actor_of(request: Request, tenant: str) -> Actor:

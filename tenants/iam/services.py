@@ -12,8 +12,7 @@ from django.utils import timezone
 
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Tenant
-from tenants.accounts.permissions import role_includes
-from tenants.core.errors import ForbiddenError, LimitError, invalid_field
+from tenants.core.errors import LimitError, invalid_field
 from tenants.iam import secrets
 from tenants.iam.addresses import address_allowed, cidrs_clean
 from tenants.iam.models import ApiKey
@@ -41,8 +40,7 @@ def api_key_create(
     cidrs: Sequence[str] = (),
 ) -> NewApiKey:
     """Mint a key that may do no more than who mints it."""
-    if not role_includes(actor.role, role):
-        raise ForbiddenError(f"the role {actor.role.value} cannot mint a key of role {role.value}")
+    actor.demand_may_grant(role)
     if expires_at is not None and expires_at <= timezone.now():
         raise invalid_field("expires_at", "this time is past")
     # One lock for all that is counted of a tenant, as for its members and instances.

@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
 
+from engines.kit.iam import Match, Operator, Policy, Scope
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, User
 from tenants.accounts.permissions import ACTIONS, ROLE_ACTIONS, role_allows, role_includes
@@ -145,3 +146,36 @@ def test_a_person_is_a_member_once(cast: Cast) -> None:
     with pytest.raises(ConflictError) as refused:
         member_add(actor=cast.owner, email=cast.bob.email, role=MemberRole.ADMIN)
     assert refused.value.code == "member_exists"
+
+
+def on(instance: str, *roles: str, tenant: Any) -> Policy:
+    return Policy(
+        str(tenant.pk), frozenset(roles), scope=Scope(instance=Match(instance, Operator.MATCHES))
+    )
+
+
+def test_an_actor_without_a_role_may_what_its_policies_say_where_they_say_it(cast: Cast) -> None:
+    granted = (on("acme-dev-*", "Administrator", tenant=cast.acme),)
+    actor = Actor(cast.acme, None, "key:x", granted)
+    inside = actor.target(engine="relational", instance="acme-dev-1")
+    assert actor.may("instances.delete", inside)
+    assert not actor.may("instances.delete", actor.target(instance="acme-main"))
+    assert not actor.may("instances.delete")
+    assert not actor.may("owners.manage", inside)
+    with pytest.raises(ForbiddenError):
+        actor.demand("members.read")
+
+
+def test_nobody_grants_more_than_they_hold(cast: Cast) -> None:
+    dev = on("acme-dev-*", "Administrator", "Manager", tenant=cast.acme)
+    for actor, expected in (
+        (cast.owner, True),
+        (Actor(cast.acme, R.ADMIN, "user:a"), True),
+        (Actor(cast.acme, R.MEMBER, "user:b"), False),
+        (Actor(cast.acme, None, "key:x", (dev,)), True),
+        (Actor(cast.acme, None, "key:x", (on("acme-dev-1", "Manager", tenant=cast.acme),)), False),
+        (Actor(cast.globex, R.OWNER, "user:c"), False),
+    ):
+        assert actor.may_grant(dev) is expected, actor
+    with pytest.raises(ForbiddenError):
+        Actor(cast.acme, None, "key:x", (dev,)).demand_may_grant(R.READ_ONLY)
