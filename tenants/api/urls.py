@@ -47,6 +47,7 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{INSTANCE}/suspend", "instance-suspend", instances.InstanceSuspendApi),
     (f"{INSTANCE}/undelete", "instance-undelete", instances.InstanceUndeleteApi),
     (f"{INSTANCE}/usage", "instance-usage", usage.InstanceUsageApi),
+    (f"{INSTANCE}/usage/series", "instance-usage-series", usage.InstanceUsageSeriesApi),
     (f"{TENANT}/members", "members", accounts.MemberListApi),
     (f"{TENANT}/members/<uuid:member_id>", "member", accounts.MemberDetailApi),
     (f"{TENANT}/operations", "operations", operations.OperationListApi),

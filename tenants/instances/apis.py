@@ -17,10 +17,15 @@ from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import ServiceApi, TenantApi
 from tenants.instances import selectors, services
 from tenants.instances.models import BLOCKS_MAX, AuthMethod, Instance, InstanceStatus
+from tenants.instances.tags import VALUE_CHARACTERS_MAX
 from tenants.operations.apis import OperationOutput, accepted
 from tenants.operations.models import Operation
 
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$"
+
+
+class TagsField(serializers.DictField):
+    child = serializers.CharField(max_length=VALUE_CHARACTERS_MAX, allow_blank=True)
 
 
 class EngineOutput(serializers.Serializer[Any]):
@@ -39,6 +44,7 @@ class InstanceOutput(serializers.ModelSerializer[Instance]):
     status = serializers.ChoiceField(InstanceStatus.choices)
     auth_method = serializers.ChoiceField(AuthMethod.choices)
     allowlist = serializers.ListField(child=serializers.CharField())
+    tags = serializers.DictField(child=serializers.CharField())
     server_state = serializers.ChoiceField(
         ["", *OBSERVED_STATES],
         read_only=True,
@@ -49,7 +55,7 @@ class InstanceOutput(serializers.ModelSerializer[Instance]):
         model = Instance
         fields = [
             "id", "handle", "engine", "plan", "blocks", "region", "status", "status_detail",
-            "server_state", "allowlist", "deletion_protected", "auth_method", "is_default",
+            "server_state", "allowlist", "deletion_protected", "auth_method", "is_default", "tags",
             "quarantined_at", "purge_after", "created_at", "created_by",
         ]  # fmt: skip
 
@@ -64,6 +70,7 @@ class InstanceInput(serializers.Serializer[Instance]):
     region = serializers.CharField(max_length=40, allow_blank=True, default="")
     allowlist = serializers.ListField(child=serializers.CharField(max_length=43), default=list)
     deletion_protected = serializers.BooleanField(default=True)
+    tags = TagsField(default=dict, help_text="Up to 20, for cost reports and budgets.")
 
 
 class InstanceChange(serializers.Serializer[Instance]):
@@ -71,6 +78,7 @@ class InstanceChange(serializers.Serializer[Instance]):
     blocks = serializers.IntegerField(min_value=1, max_value=BLOCKS_MAX, required=False)
     allowlist = serializers.ListField(child=serializers.CharField(max_length=43), required=False)
     deletion_protected = serializers.BooleanField(required=False)
+    tags = TagsField(required=False, help_text="All of them: what is not given is gone.")
 
 
 class ConnectionOutput(serializers.Serializer[selectors.Connection]):

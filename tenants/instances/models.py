@@ -66,6 +66,7 @@ class Instance(BaseModel):
     )
     allowlist = ArrayField(models.CharField(max_length=43), default=list, blank=True)
     deletion_protected = models.BooleanField(default=True)
+    tags = models.JSONField(default=dict, blank=True)
     quarantined_at = models.DateTimeField(null=True, blank=True)
     purge_after = models.DateTimeField(null=True, blank=True)
     created_by = models.CharField(max_length=300)

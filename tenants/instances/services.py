@@ -5,7 +5,7 @@ Every function locks the instance's row first. Credentials are in `credentials.p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -26,7 +26,8 @@ from tenants.core.errors import (
 )
 from tenants.iam.addresses import cidrs_clean
 from tenants.instances.models import BLOCKS_MAX, AuthMethod, Instance, InstanceStatus
-from tenants.instances.status import instance_desire
+from tenants.instances.status import instance_desire, instance_term
+from tenants.instances.tags import tags_clean
 from tenants.operations.models import Operation
 from tenants.operations.services import operation_start
 from tenants.publish.services import record_publish
@@ -50,6 +51,7 @@ def instance_create(
     deletion_protected: bool = True,
     is_default: bool = False,
     auth_method: AuthMethod = AuthMethod.PASSWORD,
+    tags: Mapping[str, str] | None = None,
     idempotency_key: str = "",
 ) -> Operation:
     """Make the instance `<tenant>-<name>` and start to provision it; its record says so at once.
@@ -76,6 +78,7 @@ def instance_create(
         auth_method=auth_method,
         allowlist=cidrs_clean(allowlist, field="allowlist"),
         deletion_protected=deletion_protected,
+        tags=tags_clean(tags or {}),
         created_by=actor,
     )
     try:
@@ -101,6 +104,7 @@ def instance_change(
     blocks: int | None = None,
     allowlist: Sequence[str] | None = None,
     deletion_protected: bool | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Instance:
     """Change what can change at once: the data plane follows within a second."""
     instance = _locked(instance)
@@ -115,8 +119,11 @@ def instance_change(
         instance.allowlist = cidrs_clean(allowlist, field="allowlist")
     if deletion_protected is not None:
         instance.deletion_protected = deletion_protected
+    if tags is not None:
+        instance.tags = tags_clean(tags)
     instance.save()
     if (instance.plan_id, instance.blocks) != before:
+        instance_term(instance=instance)
         # Memory and connections are the host's: it brings the server to them.
         instance_desire(instance=instance, desired=Desired(instance.desired))
     record_publish(instance=instance)

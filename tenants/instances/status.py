@@ -17,6 +17,7 @@ from django.utils import timezone
 from engines.kit import records
 from tenants.core.errors import ConflictError
 from tenants.instances.models import Instance, InstanceStatus
+from tenants.usage.terms import term_follow
 
 _S = InstanceStatus
 
@@ -70,6 +71,18 @@ def instance_move(
     instance.status_detail = why
     instance.save(
         update_fields=["status", "status_detail", "quarantined_at", "purge_after", "updated_at"]
+    )
+    instance_term(instance=instance)
+
+
+def instance_term(*, instance: Instance) -> None:
+    """Have the plan's term follow a row-locked instance: capacity is paid for while in service."""
+    term_follow(
+        tenant_id=instance.tenant_id,
+        instance_id=instance.pk,
+        plan_id=instance.plan_id,
+        blocks=instance.blocks,
+        is_in_service=instance.status == _S.ACTIVE,
     )
 
 

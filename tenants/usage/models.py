@@ -1,4 +1,6 @@
-"""Plan (a version of limits), UsageHour (what was used), UsageClaim (which deltas were counted)."""
+"""Plan (a version of limits); UsageHour and UsageMinute (what was used), PlanTerm (who had which
+plan when), UsageClaim (which deltas were counted).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,9 @@ class Plan(BaseModel):
     Units are per second and per request class, and times the instance's blocks if `has_blocks`.
     None is unmetered (units, storage), left to weftkit.toml (memory, eviction), or never
     (hibernation: after how many seconds without clients a relayed engine's server is stopped).
+
+    Storage may stand over `storage_bytes` for `storage_grace_s` seconds and by up to
+    `storage_grace_percent` of it; after that, or above that, what grows data is refused.
     """
 
     name = models.CharField(max_length=32)
@@ -26,6 +31,8 @@ class Plan(BaseModel):
     write_units = models.PositiveIntegerField(null=True, blank=True)
     query_units = models.PositiveIntegerField(null=True, blank=True)
     storage_bytes = models.BigIntegerField(null=True, blank=True)
+    storage_grace_s = models.PositiveIntegerField(default=0)
+    storage_grace_percent = models.PositiveSmallIntegerField(default=0)
     memory_bytes = models.BigIntegerField(null=True, blank=True)
     connections = models.PositiveIntegerField()
     statement_timeout_ms = models.PositiveIntegerField(default=0)
@@ -51,7 +58,8 @@ class Plan(BaseModel):
 class UsageHour(models.Model):
     """What one instance used in one hour (UTC).
 
-    No foreign key: usage outlives the instance, and a delta is never refused for its id.
+    No foreign key: usage outlives the instance, and a delta is never refused for its id. The gauges
+    (storage, memory, backups) are bytes held in that hour, the first sample of it; None: no sample.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -64,11 +72,67 @@ class UsageHour(models.Model):
     refused_units = models.BigIntegerField(default=0)
     bytes_in = models.BigIntegerField(default=0)
     bytes_out = models.BigIntegerField(default=0)
+    storage_bytes = models.BigIntegerField(null=True)
+    memory_bytes = models.BigIntegerField(null=True)
+    backup_bytes = models.BigIntegerField(null=True)
     updated_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["instance_id", "hour"], name="usage_hour_is_unique")
+        ]
+
+
+class UsageMinute(models.Model):
+    """The same counts by the minute, for charts; kept for `services.MINUTES_RETENTION`."""
+
+    id = models.BigAutoField(primary_key=True)
+    instance_id = models.UUIDField()
+    minute = models.DateTimeField(db_index=True)
+    read_units = models.BigIntegerField(default=0)
+    write_units = models.BigIntegerField(default=0)
+    query_units = models.BigIntegerField(default=0)
+    unlimited_units = models.BigIntegerField(default=0)
+    refused_units = models.BigIntegerField(default=0)
+    bytes_in = models.BigIntegerField(default=0)
+    bytes_out = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["instance_id", "minute"], name="usage_minute_is_unique")
+        ]
+
+
+class PlanTerm(models.Model):
+    """From when until when an instance was in service with a plan and so many blocks.
+
+    Whole seconds, so that adjoining terms add up exactly. The open term has no end.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant_id = models.UUIDField()
+    instance_id = models.UUIDField()
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="+")
+    blocks = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["instance_id"],
+                condition=models.Q(ended_at__isnull=True),
+                name="plan_term_open_is_one",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(ended_at__isnull=True)
+                | models.Q(ended_at__gte=models.F("started_at")),
+                name="plan_term_ends_after_its_start",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["instance_id", "started_at"], name="plan_term_by_instance"),
+            models.Index(fields=["tenant_id", "started_at"], name="plan_term_by_tenant"),
         ]
 
 

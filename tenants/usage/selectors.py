@@ -1,17 +1,22 @@
-"""Reads: plans, and what a tenant's instances used in a period."""
+"""Reads: plans, what a tenant's instances used in a period, and series of it for charts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import QuerySet, Sum
 
 from tenants.core.errors import invalid_field
 from tenants.usage.models import Plan, UsageHour
+
+# A chart has so many points at most, and steps of whole minutes or hours.
+POINTS_MAX = 2000
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 FIGURES = (
     "read_units",
@@ -32,6 +37,16 @@ class Usage:
     start: datetime
     stop: datetime
     figures: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One step of a series, from `at` on. The gauges are the largest in the step; None: none."""
+
+    at: datetime
+    figures: Mapping[str, int]
+    storage_bytes: int | None
+    memory_bytes: int | None
 
 
 def plan_list() -> QuerySet[Plan]:
@@ -78,3 +93,49 @@ def usage_hour_list(*, instance_id: UUID, start: datetime, stop: datetime) -> Qu
     return UsageHour.objects.filter(
         instance_id=instance_id, hour__gte=start, hour__lt=stop
     ).order_by("hour")
+
+
+def usage_series(
+    *, instance_id: UUID, start: datetime, stop: datetime, step: timedelta
+) -> list[Point]:
+    """Return the points of [start, stop) that have usage, oldest first.
+
+    A step of whole hours reads hours, which are kept for ever; one of minutes reads minutes, which
+    are kept for three days and know no gauges. Points begin at multiples of `step` since 1970.
+    """
+    _refuse_wrong_steps(start, stop, step)
+    is_hours = step % HOUR == timedelta()
+    table, moment = ("usagehour", "hour") if is_hours else ("usageminute", "minute")
+    gauges = "max(storage_bytes), max(memory_bytes)" if is_hours else "NULL, NULL"
+    sums = ", ".join(f"sum({figure})::bigint" for figure in FIGURES)
+    # Only names from the tables above are put into the text.
+    query = (
+        f"SELECT date_bin(make_interval(secs => %(step)s), {moment}, '1970-01-01Z') AS at,"  # noqa: S608
+        f" {sums}, {gauges} FROM usage_{table} WHERE instance_id = %(instance)s"
+        f" AND {moment} >= date_bin(make_interval(secs => %(step)s), %(start)s, '1970-01-01Z')"
+        f" AND {moment} < %(stop)s"
+        " GROUP BY at ORDER BY at"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            query, {"step": step // SECOND, "instance": instance_id, "start": start, "stop": stop}
+        )
+        rows = cursor.fetchall()
+    return [
+        Point(
+            at=at,
+            figures=dict(zip(FIGURES, counts, strict=True)),
+            storage_bytes=storage_bytes,
+            memory_bytes=memory_bytes,
+        )
+        for at, *counts, storage_bytes, memory_bytes in rows
+    ]
+
+
+def _refuse_wrong_steps(start: datetime, stop: datetime, step: timedelta) -> None:
+    if start >= stop:
+        raise invalid_field("start", "the period ends before it begins")
+    if step < MINUTE or step % MINUTE:
+        raise invalid_field("step", "whole minutes, at least one")
+    if (stop - start) / step > POINTS_MAX:
+        raise invalid_field("step", f"at most {POINTS_MAX} points at once")

@@ -1,15 +1,18 @@
-"""Writes: deltas of usage become hours, each exactly once."""
+"""Writes: deltas of usage become hours and minutes, each exactly once; gauges are sampled."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tenants.usage.models import UsageClaim
+from tenants.usage.models import UsageClaim, UsageMinute
 
 BATCH_ROWS = 2000
+MINUTES_RETENTION = timedelta(days=3)
+# For how far back hours without a sample get the sample before them.
+GAUGE_GAP_MAX = timedelta(days=31)
 
 # A data plane drops a delta from its spool once it is handed in, so a repetition comes soon after.
 CLAIM_RETENTION = timedelta(days=35)
@@ -49,17 +52,86 @@ WITH batch AS MATERIALIZED (
         bytes_in = total.bytes_in + EXCLUDED.bytes_in,
         bytes_out = total.bytes_out + EXCLUDED.bytes_out,
         updated_at = now()
+), charted AS (
+    INSERT INTO usage_usageminute AS total (
+        instance_id, minute, read_units, write_units, query_units, unlimited_units, refused_units,
+        bytes_in, bytes_out
+    )
+    SELECT instance_id, date_trunc('minute', started_at, 'UTC'),
+        sum(read_units), sum(write_units), sum(query_units), sum(unlimited_units),
+        sum(refused_units), sum(bytes_in), sum(bytes_out)
+    FROM taken JOIN claimed USING (idempotency_key)
+    WHERE started_at > %(charts_from)s
+    GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (instance_id, minute) DO UPDATE SET
+        read_units = total.read_units + EXCLUDED.read_units,
+        write_units = total.write_units + EXCLUDED.write_units,
+        query_units = total.query_units + EXCLUDED.query_units,
+        unlimited_units = total.unlimited_units + EXCLUDED.unlimited_units,
+        refused_units = total.refused_units + EXCLUDED.refused_units,
+        bytes_in = total.bytes_in + EXCLUDED.bytes_in,
+        bytes_out = total.bytes_out + EXCLUDED.bytes_out
 )
 SELECT count(*) FROM taken
+"""
+
+# What the hosts last said becomes the gauge of the running hour, unless the hour has one. Hours in
+# which nobody looked (the control plane was away) get the sample before them.
+SAMPLE = """
+WITH seen AS (
+    SELECT instance_id, storage_bytes, memory_bytes FROM publish.observed
+), last AS (
+    SELECT seen.instance_id, hours.hour, hours.storage_bytes, hours.memory_bytes
+    FROM seen CROSS JOIN LATERAL (
+        SELECT hour, storage_bytes, memory_bytes FROM usage_usagehour AS total
+        WHERE total.instance_id = seen.instance_id AND storage_bytes IS NOT NULL
+            AND hour >= %(gap_from)s AND hour < %(hour)s
+        ORDER BY hour DESC LIMIT 1
+    ) AS hours
+), missing AS (
+    SELECT last.instance_id, gap.hour, last.storage_bytes, last.memory_bytes
+    FROM last CROSS JOIN LATERAL generate_series(
+        last.hour + interval '1 hour', %(hour)s - interval '1 hour', interval '1 hour'
+    ) AS gap (hour)
+)
+INSERT INTO usage_usagehour AS total (
+    instance_id, hour, storage_bytes, memory_bytes, updated_at, read_units, write_units,
+    query_units, unlimited_units, refused_units, bytes_in, bytes_out
+)
+SELECT instance_id, hour, storage_bytes, memory_bytes, now(), 0, 0, 0, 0, 0, 0, 0 FROM (
+    SELECT * FROM missing
+    UNION ALL SELECT instance_id, %(hour)s, storage_bytes, memory_bytes FROM seen
+) AS samples ORDER BY instance_id, hour
+ON CONFLICT (instance_id, hour) DO UPDATE SET
+    storage_bytes = EXCLUDED.storage_bytes, memory_bytes = EXCLUDED.memory_bytes, updated_at = now()
+WHERE total.storage_bytes IS NULL
 """
 
 
 def usage_roll_up(*, rows: int = BATCH_ROWS) -> int:
     """Take in up to `rows` deltas; return how many were taken. May run beside itself."""
+    charts_from = timezone.now() - MINUTES_RETENTION
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(ROLL_UP, {"rows": rows})
+        cursor.execute(ROLL_UP, {"rows": rows, "charts_from": charts_from})
         row = cursor.fetchone()
     return int(row[0]) if row else 0
+
+
+def usage_sample(*, now: datetime | None = None) -> int:
+    """Give the running hour of every instance its gauges; return how many hours got some.
+
+    May run as often as it likes, and beside itself: the first sample of an hour stays.
+    """
+    hour = (now or timezone.now()).replace(minute=0, second=0, microsecond=0)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(SAMPLE, {"hour": hour, "gap_from": hour - GAUGE_GAP_MAX})
+        return int(cursor.rowcount)
+
+
+def usage_forget_minutes() -> int:
+    """Forget minutes that no chart shows any more; return how many."""
+    old = UsageMinute.objects.filter(minute__lt=timezone.now() - MINUTES_RETENTION)
+    return old.delete()[0]
 
 
 def usage_forget_claims() -> int:

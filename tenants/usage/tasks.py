@@ -1,4 +1,4 @@
-"""Celery: roll usage up, forget old keys."""
+"""Celery: roll usage up, sample what is held, forget old keys and minutes."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ def usage_roll_up() -> None:
 @shared_task(name="usage.forget_claims")
 def usage_forget_claims() -> None:
     services.usage_forget_claims()
+
+
+@shared_task(name="usage.sample")
+def usage_sample() -> None:
+    services.usage_sample()
+
+
+@shared_task(name="usage.forget_minutes")
+def usage_forget_minutes() -> None:
+    services.usage_forget_minutes()

@@ -67,6 +67,7 @@ ENDPOINTS = [
     Endpoint("DELETE", "instance", 202, 403),
     Endpoint("GET", "instance-connection", 200, 200),
     Endpoint("GET", "instance-usage", 200, 200),
+    Endpoint("GET", "instance-usage-series", 200, 200),
     Endpoint("POST", "instance-suspend", 202, 202),
     Endpoint("POST", "instance-export", 202, 202),
     Endpoint("POST", "instance-import", 202, 202, {"file": FILE}),

@@ -67,6 +67,31 @@ def test_a_wrong_instance_is_refused_by_field(
     assert Instance.objects.count() == 0
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"": "x"},
+        {"-team": "x"},
+        {"k" * 65: "x"},
+        {"team": "x" * 129},
+        {"team": "a\nb"},
+        {f"k{n}": "" for n in range(21)},
+    ],
+)
+def test_wrong_tags_are_refused(cast: Cast, tags: dict[str, str]) -> None:
+    with pytest.raises(InvalidError) as refused:
+        make_instance(cast.acme, tags=tags)
+    assert list(refused.value.fields) == ["tags"]
+
+
+def test_tags_are_kept_in_order_and_replaced_whole(cast: Cast) -> None:
+    instance = serving_instance(cast.acme, tags={"team": "data", "env": "prod"})
+    assert list(instance.tags.items()) == [("env", "prod"), ("team", "data")]
+    changed = services.instance_change(instance=instance, tags={"env": "stage"})
+    assert changed.tags == {"env": "stage"}
+    assert services.instance_change(instance=instance, blocks=1).tags == {"env": "stage"}
+
+
 def test_a_name_is_taken_once(cast: Cast) -> None:
     make_instance(cast.acme)
     with pytest.raises(ConflictError) as refused:

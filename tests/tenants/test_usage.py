@@ -9,15 +9,30 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections
+from django.db.models import F
 from django.utils import timezone
 
 from engines.kit.settings import parse
 from tenants.core.errors import InvalidError
+from tenants.instances.services import instance_change, instance_resume, instance_suspend
 from tenants.usage.limits import MEMORY_BYTES, limits_of
-from tenants.usage.models import UsageClaim, UsageHour
-from tenants.usage.selectors import plan_get, plan_list, usage_hour_list, usage_sum
-from tenants.usage.services import CLAIM_RETENTION, usage_forget_claims, usage_roll_up
-from tests.tenants.cast import Cast, side_by_side
+from tenants.usage.models import PlanTerm, UsageClaim, UsageHour, UsageMinute
+from tenants.usage.selectors import (
+    plan_get,
+    plan_list,
+    usage_hour_list,
+    usage_series,
+    usage_sum,
+)
+from tenants.usage.services import (
+    CLAIM_RETENTION,
+    MINUTES_RETENTION,
+    usage_forget_claims,
+    usage_forget_minutes,
+    usage_roll_up,
+    usage_sample,
+)
+from tests.tenants.cast import Cast, serving_instance, settle, side_by_side
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 OURS, THEIRS = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -103,6 +118,90 @@ def test_a_period_is_half_open_and_empty_instances_are_zero(cast: Cast) -> None:
     assert [s.figures["read_units"] for s in sums] == [1, 0]
     with pytest.raises(InvalidError):
         usage_sum(instances=[], start=NOON, stop=NOON)
+
+
+def test_minutes_are_charted_and_old_deltas_are_not(cast: Cast) -> None:
+    now = timezone.now().replace(second=0, microsecond=0)
+    minute = now - timedelta(minutes=10)
+    hand_in("a", at=minute, read_units=1)
+    hand_in("b", at=minute + timedelta(seconds=59), read_units=2)
+    hand_in("c", at=minute + timedelta(minutes=1), write_units=4)
+    hand_in("late", at=now - MINUTES_RETENTION - timedelta(hours=1), read_units=8)
+    usage_roll_up()
+    period = {"start": now - timedelta(days=5), "stop": now}
+    with pytest.raises(InvalidError):
+        usage_series(instance_id=OURS, step=timedelta(minutes=1), **period)
+    points = usage_series(instance_id=OURS, start=minute, stop=now, step=timedelta(minutes=1))
+    assert [(p.at, p.figures["read_units"], p.figures["write_units"]) for p in points] == [
+        (minute, 3, 0),
+        (minute + timedelta(minutes=1), 0, 4),
+    ]
+    hours = usage_series(instance_id=OURS, step=timedelta(hours=1), **period)
+    assert sum(point.figures["read_units"] for point in hours) == 11
+    UsageMinute.objects.update(minute=F("minute") - MINUTES_RETENTION)
+    assert usage_forget_minutes() == 2
+
+
+@pytest.mark.parametrize("seconds", [0, 59, 90])
+def test_a_step_is_whole_minutes(cast: Cast, seconds: int) -> None:
+    with pytest.raises(InvalidError) as refused:
+        usage_series(
+            instance_id=OURS,
+            start=NOON,
+            stop=NOON + timedelta(hours=1),
+            step=timedelta(seconds=seconds),
+        )
+    assert list(refused.value.fields) == ["step"]
+
+
+def observe(storage_bytes: int, memory_bytes: int = 0) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO publish.observed (instance_id, host, generation, state, storage_bytes,"
+            " memory_bytes) VALUES (%s, 'local', 1, 'running', %s, %s)"
+            " ON CONFLICT (instance_id) DO UPDATE SET storage_bytes = excluded.storage_bytes",
+            [OURS, storage_bytes, memory_bytes],
+        )
+
+
+def test_the_first_sample_of_an_hour_stays_and_gaps_get_the_one_before(cast: Cast) -> None:
+    hand_in("a", read_units=1)
+    usage_roll_up()
+    observe(100, 7)
+    assert usage_sample(now=NOON + timedelta(minutes=5)) == 1
+    observe(200)
+    assert usage_sample(now=NOON + timedelta(minutes=50)) == 0
+    # Nobody looked for two hours.
+    assert usage_sample(now=NOON + timedelta(hours=3)) == 3
+    rows = usage_hour_list(instance_id=OURS, start=NOON, stop=NOON + timedelta(hours=9))
+    assert [(row.storage_bytes, row.memory_bytes, row.read_units) for row in rows] == [
+        (100, 7, 1),
+        (100, 7, 0),
+        (100, 7, 0),
+        (200, 7, 0),
+    ]
+    points = usage_series(
+        instance_id=OURS, start=NOON, stop=NOON + timedelta(hours=4), step=timedelta(hours=2)
+    )
+    assert [point.storage_bytes for point in points] == [100, 200]
+
+
+def test_terms_follow_plan_blocks_and_status(cast: Cast, settings: Any) -> None:
+    settings.OPERATION_WAIT_IN_TASK_S = 0
+    instance = serving_instance(cast.acme, plan="standard", blocks=2)
+    instance_change(instance=instance, blocks=3)
+    instance_change(instance=instance, blocks=3, deletion_protected=False)
+    settle(instance_suspend(instance=instance, actor="test"))
+    assert [
+        (term.plan.name, term.blocks, term.ended_at is None)
+        for term in PlanTerm.objects.order_by("pk")
+    ] == [("standard", 2, False), ("standard", 3, False)]
+    first, second = PlanTerm.objects.order_by("pk")
+    assert first.ended_at == second.started_at
+    settle(instance_resume(instance=instance, actor="test"))
+    instance_change(instance=instance, plan="lite")
+    open_one = PlanTerm.objects.get(ended_at=None)
+    assert (open_one.plan.name, open_one.blocks) == ("lite", 1)
 
 
 def test_claims_are_forgotten_after_their_retention(cast: Cast) -> None:

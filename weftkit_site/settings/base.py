@@ -220,7 +220,9 @@ CELERY_BEAT_SCHEDULE = {
         ("remove expired files", "instances.sweep_files", 300.0),
         ("forget hosts' old tasks", "publish.forget_tasks", 3600.0),
         ("drop expired secrets", "instances.sweep_secrets", 300.0),
+        ("sample what is held", "usage.sample", 300.0),
         ("forget old usage keys", "usage.forget_claims", 3600.0),
+        ("forget old minutes of usage", "usage.forget_minutes", 3600.0),
         ("forget old idempotency keys", "api.forget_keys", 3600.0),
         ("forget old sessions and sign-ins", "accounts.forget_sign_ins", 3600.0),
     ]
