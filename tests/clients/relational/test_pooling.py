@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -25,6 +29,53 @@ from tests.stack import Connection, Stack
 pytestmark = pytest.mark.stack
 
 LITE_CONNECTIONS = 20
+
+# Three requests of a Django site whose connections stay open, and one that is rolled back.
+DJANGO_PROGRAM = """
+import json, sys
+import django
+from django.conf import settings
+from urllib.parse import urlsplit, unquote
+
+parts = urlsplit(sys.argv[1])
+settings.configure(
+    DATABASES={"default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": parts.hostname, "PORT": parts.port, "NAME": parts.path[1:],
+        "USER": unquote(parts.username), "PASSWORD": unquote(parts.password),
+        "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True,
+    }},
+    USE_TZ=True,
+)
+django.setup()
+from django.core.signals import request_finished, request_started
+from django.db import connection, transaction
+
+rows, connections = [], set()
+with connection.cursor() as cursor:
+    cursor.execute("DROP TABLE IF EXISTS django_pooled")
+    cursor.execute("CREATE TABLE django_pooled (n int)")
+for _ in range(3):
+    request_started.send(None)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_pooled")
+        cursor.executemany("INSERT INTO django_pooled VALUES (%s)", [(1,), (2,), (3,)])
+        cursor.execute("SELECT count(*) FROM django_pooled")
+        rows.append(cursor.fetchone()[0])
+    connections.add(id(connection.connection))
+    request_finished.send(None)
+try:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_pooled")
+        raise ValueError
+except ValueError:
+    pass
+with connection.cursor() as cursor:
+    cursor.execute("SELECT count(*) FROM django_pooled")
+    left = cursor.fetchone()[0]
+    cursor.execute("DROP TABLE django_pooled")
+print(json.dumps({"rows": rows, "same connection": len(connections) == 1, "rolled back": left}))
+"""
 
 
 def pooled(row: Connection) -> str:
@@ -203,6 +254,111 @@ def test_more_clients_than_may_share_are_refused(lite: Connection) -> None:
     finally:
         for one in held:
             one.close()
+
+
+def test_five_hundred_clients_work_over_fewer_than_ten_sessions_each(
+    stack: Stack, row: Connection
+) -> None:
+    """What the sessions of the server were, is seen in its own list of them."""
+    count = 500
+    uri = pooled(row)
+    seen: set[int] = set()
+
+    def work(number: int) -> int:
+        with psycopg.connect(uri, autocommit=True) as one:
+            start.wait()
+            for _ in range(4):
+                with one.transaction():
+                    seen.add(backend(one))
+                    found = one.execute("SELECT %s::int", (number,)).fetchone()
+                    assert found == (number,)
+        return number
+
+    start = threading.Barrier(count)
+    with ThreadPoolExecutor(count) as threads:
+        assert list(threads.map(work, range(count))) == list(range(count))
+    assert 0 < len(seen) < count
+
+
+def test_who_waits_long_is_told_and_then_served(lite: Connection) -> None:
+    uri = pooled(lite)
+    told: list[str] = []
+    with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as threads:
+        # All are greeted before the first transaction keeps a session.
+        clients = [
+            held.enter_context(psycopg.connect(uri, autocommit=True))
+            for _ in range(LITE_CONNECTIONS + 1)
+        ]
+        holders: list[psycopg.Connection] = []
+        for client in clients:
+            client.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+            asked = threads.submit(client.execute, "BEGIN")
+            done, _ = wait([asked], timeout=2)
+            if not done:
+                break
+            holders.append(client)
+        else:
+            pytest.fail("more transactions than the plan has connections")
+        wait_until(lambda: told != [], "the client that waits is told", 15)
+        assert re.fullmatch(r"waiting for a session of the pool for \d+ s", told[0])
+        for holder in holders:
+            holder.execute("COMMIT")
+        asked.result(15)
+        assert client.execute("SELECT 'served'").fetchone() == ("served",)
+        assert len(told) == 1
+
+
+def test_django_keeps_its_connections_in_the_pool(uri: str, row: Connection) -> None:
+    """CONN_MAX_AGE leaves a connection open between requests; its session goes to others."""
+    printed = subprocess.run(
+        [sys.executable, "-c", DJANGO_PROGRAM, uri],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
+    answers = json.loads(printed)
+    assert answers == {"rows": [3, 3, 3], "same connection": True, "rolled back": 3}
+
+
+def test_a_killed_worker_takes_nothing_that_was_acknowledged(
+    stack: Stack, uri: str, table: str
+) -> None:
+    acknowledged: set[int] = set()
+    stop = threading.Event()
+
+    def write(first: int) -> None:
+        number = first
+        while not stop.is_set():
+            with (
+                contextlib.suppress(psycopg.Error),
+                psycopg.connect(uri, autocommit=True, connect_timeout=10) as one,
+            ):
+                while not stop.is_set():
+                    number += 1
+                    with one.transaction():
+                        one.execute(f"INSERT INTO {table} VALUES (%s)", (number,))
+                    acknowledged.add(number)
+
+    with ThreadPoolExecutor(8) as threads:
+        writers = [threads.submit(write, 1_000_000 * index) for index in range(8)]
+        try:
+            wait_until(lambda: len(acknowledged) > 200, "writes go on")
+            killed = set(stack.kill("dataplane.worker"))
+            wait_until(
+                lambda: bool(set(stack.processes("dataplane.worker")) - killed),
+                "the worker is back",
+                60,
+            )
+            goal = len(acknowledged) + 200
+            wait_until(lambda: len(acknowledged) > goal, "writes go on again", 60)
+        finally:
+            stop.set()
+        for writer in writers:
+            writer.result(30)
+    with psycopg.connect(uri, autocommit=True) as one:
+        stored = {n for (n,) in one.execute(f"SELECT n FROM {table}")}
+    assert acknowledged <= stored
 
 
 def test_resting_sessions_take_no_place_of_clients_in_session_mode(lite: Connection) -> None:
