@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tenants.audit.actions import REQUESTS
-from tenants.audit.services import audit_write
+from tenants.audit.actions import REQUESTS, Action
+from tenants.audit.details import answer_details, request_details
+from tenants.audit.services import Asked, audit_write
 from tenants.core.middleware import request_id_of
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[..., Response]
 CHANGING = frozenset({"post", "patch", "delete"})
+# Most characters of an agent and of a refusal's detail that are looked at.
+TEXT_MAX = 300
 
 
 def audited(handler: Handler) -> Handler:
@@ -43,7 +48,7 @@ def event_write(api: TenantApi, response: Response) -> None:
     assert match.url_name is not None
     action = REQUESTS[str(request.method), match.url_name]
     is_done = response.status_code < 400
-    target = request.path.partition("/tenants/")[2].partition("/")[2]
+    target = target_of(request)
     if is_done and action.made:
         target = f"{target}/{response.data[action.made]}"
     audit_write(
@@ -53,6 +58,45 @@ def event_write(api: TenantApi, response: Response) -> None:
         target=target,
         outcome="success" if is_done else "failure",
         reason_code=response.status_code,
-        address=str(request.META.get("REMOTE_ADDR", "")),
-        request_id=request_id_of(request),
+        asked=asked_of(request, response, action),
     )
+
+
+def target_of(request: Request) -> str:
+    """Return what a request is about: its path below the tenant."""
+    return request.path.partition("/tenants/")[2].partition("/")[2]
+
+
+def asked_of(request: Request, response: Response | None = None, by: Action | None = None) -> Asked:
+    """Return what an event tells of a request and its answer; nothing of it is a secret."""
+    answer = response.data if response is not None else None
+    is_refused = response is not None and response.status_code >= 400
+    detail = str(answer.get("detail", "")) if isinstance(answer, Mapping) and is_refused else ""
+    return Asked(
+        address=str(request.META.get("REMOTE_ADDR", "")),
+        agent=request.headers.get("User-Agent", "")[:TEXT_MAX],
+        credential_type=_credential_type(request),
+        request_id=request_id_of(request),
+        reason=detail[:TEXT_MAX],
+        request_data=request_details(_body(request), by.told if by else ()),
+        response_data=_refusal(answer) if is_refused else answer_details(answer),
+    )
+
+
+def _refusal(answer: Any) -> dict[str, Any]:
+    return {"code": str(answer.get("code", ""))} if isinstance(answer, Mapping) else {}
+
+
+def _body(request: Request) -> Any:
+    try:
+        return request.data
+    except APIException:  # no JSON; its refusal is what the event tells of
+        return None
+
+
+def _credential_type(request: Request) -> str:
+    """Return CADF's word for what the request showed: a key, a token, or a person's session."""
+    auth = request.auth
+    if auth is None:
+        return "user"
+    return "apikey" if type(auth).__name__ == "ApiKey" else "token"

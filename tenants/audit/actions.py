@@ -1,34 +1,108 @@
-"""Every control-plane action that leaves an event, once; the names follow the data plane's.
+"""Every action of both planes that leaves an event, once.
 
 A request that changes something must be here by method and address name: a test compares this
-table with the API's addresses. `made` is the field of the answer that names what was made.
+table with the API's addresses. What a row does not say follows from its name: a name is
+`<service>.<object type>.<verb>`, and `VERBS` knows how grave a verb is and how it reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+SERVICE = "weftkit"
+
+
+class Severity(StrEnum):
+    NORMAL = "normal"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+# CADF as IBM's services speak it: routine is normal, changes are warnings, and what concerns
+# security or takes data away is critical.
+VERBS: Mapping[str, Severity] = {
+    **dict.fromkeys(
+        [
+            "begin", "create", "enable", "end", "execute", "query", "read", "start", "test",
+            "verify", "write",
+        ],
+        Severity.NORMAL,
+    ),
+    **dict.fromkeys(
+        [
+            "cancel", "change", "clone", "decline", "export", "finish", "hibernate", "import",
+            "pause", "pay", "redeliver", "reset", "resume", "retry", "scale", "send", "set",
+            "suspend", "undelete", "update", "wake",
+        ],
+        Severity.WARNING,
+    ),
+    **dict.fromkeys(
+        [
+            "accept", "add", "assign", "delete", "disable", "download", "drop", "invite", "leave",
+            "purge", "remove", "restore", "revoke", "rotate", "reroll", "unassign",
+        ],
+        Severity.CRITICAL,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action."""
+    """One action. `made` is the field of the answer that names what was made.
+
+    `message` begins with a verb, in lower case; the target's name is put behind it. `told` names
+    fields of the request that its event may tell besides those of `details.TOLD`.
+    """
 
     name: str
     made: str = ""
+    severity: Severity | None = None
+    message: str = ""
+    is_data: bool = False
+    told: tuple[str, ...] = ()
+
+    @property
+    def grade(self) -> Severity:
+        """How grave a success is."""
+        return VERBS.get(self.verb, Severity.WARNING) if self.severity is None else self.severity
+
+    @property
+    def text(self) -> str:
+        """What people read before the target's name."""
+        return self.message or f"{self.verb} {self.target_type}".replace("-", " ")
+
+    @property
+    def service(self) -> str:
+        """Who offers it: `weftkit`, or `weftkit.<engine>`."""
+        return self.name.rsplit(".", 2)[0]
+
+    @property
+    def target_type(self) -> str:
+        """What it is done to."""
+        return self.name.rsplit(".", 2)[1]
+
+    @property
+    def verb(self) -> str:
+        return self.name.rsplit(".", 1)[1]
 
 
 REQUESTS: Mapping[tuple[str, str], Action] = {
-    ("DELETE", "api-key"): Action("weftkit.api-key.revoke"),
+    ("DELETE", "api-key"): Action("weftkit.api-key.revoke", message="revoke API key"),
     ("DELETE", "credential"): Action("weftkit.credential.revoke"),
     ("DELETE", "file"): Action("weftkit.file.delete"),
     ("DELETE", "instance"): Action("weftkit.instance.delete"),
     ("DELETE", "member"): Action("weftkit.member.remove"),
     ("PATCH", "instance"): Action("weftkit.instance.update"),
-    ("PATCH", "member"): Action("weftkit.member.update"),
-    ("POST", "api-keys"): Action("weftkit.api-key.create", made="id"),
+    ("PATCH", "member"): Action("weftkit.member.update", severity=Severity.CRITICAL),
+    ("POST", "api-keys"): Action(
+        "weftkit.api-key.create", made="id", severity=Severity.CRITICAL, message="create API key"
+    ),
     ("POST", "credential-rotate"): Action("weftkit.credential.rotate"),
-    ("POST", "credentials"): Action("weftkit.credential.create", made="id"),
+    ("POST", "credentials"): Action(
+        "weftkit.credential.create", made="id", severity=Severity.CRITICAL
+    ),
     ("POST", "files"): Action("weftkit.file.create", made="id"),
     ("POST", "instance-export"): Action("weftkit.instance.export"),
     ("POST", "instance-import"): Action("weftkit.instance.import"),
@@ -43,6 +117,41 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
 }
 # What no changing request below a tenant asks for. Parts of an upload leave no events:
 # the making of the file and its import do.
-OTHERS = frozenset({"weftkit.file.download", "weftkit.instance.purge", "weftkit.session.start"})
+OTHERS: tuple[Action, ...] = (
+    Action("weftkit.file.download", severity=Severity.WARNING),
+    Action("weftkit.instance.purge"),
+    Action("weftkit.session.start", message="sign in to"),
+)
+# Of the data plane, without the engine: their names are `weftkit.<engine>.<type>.<verb>`.
+DATAPLANE: tuple[Action, ...] = (
+    Action("session.start", message="sign in to"),
+    Action("session.end", message="sign out of", is_data=True),
+    Action("statement.read", message="read data of", is_data=True),
+    Action("statement.write", message="write data of", is_data=True),
+    Action("statement.query", message="query data of", is_data=True),
+    Action("statement.execute", message="run a command at", is_data=True),
+    Action("statement.cancel", message="cancel a statement at"),
+    Action("event.drop", message="leave out audit events of"),
+)
 
-NAMES = frozenset(action.name for action in REQUESTS.values()) | OTHERS
+
+def _by_name(actions: Iterable[Action]) -> Mapping[str, Action]:
+    return {each.name: each for each in actions}
+
+
+BY_NAME: Mapping[str, Action] = _by_name((*REQUESTS.values(), *OTHERS))
+NAMES = frozenset(BY_NAME)
+_BY_SUFFIX = _by_name(DATAPLANE)
+
+
+def action_named(name: str) -> Action:
+    """Return the action of this name, of either plane.
+
+    Raises KeyError for one that is not registered.
+    """
+    if name in BY_NAME:
+        return BY_NAME[name]
+    service, target_type, verb = name.rsplit(".", 2)
+    if not service.startswith(f"{SERVICE}."):
+        raise KeyError(name)
+    return replace(_BY_SUFFIX[f"{target_type}.{verb}"], name=name)

@@ -9,6 +9,8 @@ from rest_framework.response import Response
 
 from tenants.api.service_api import TenantApi
 from tenants.audit import selectors
+from tenants.audit.actions import Severity
+from tenants.audit.cadf import OUTCOMES
 from tenants.audit.models import AuditEvent
 from tenants.core.pagination import NewestFirst
 
@@ -19,20 +21,20 @@ class NewestEventFirst(NewestFirst):
 
 class AuditEventOutput(serializers.ModelSerializer[AuditEvent]):
     id = serializers.UUIDField(source="event_id")
-    at = serializers.DateTimeField(source="received_at")
-    action = serializers.CharField(source="body.action")
-    initiator = serializers.CharField(source="body.initiator")
-    address = serializers.CharField(source="body.address")
-    target = serializers.CharField(source="body.target")
-    outcome = serializers.ChoiceField(["success", "failure"], source="body.outcome")
-    reason_code = serializers.IntegerField(source="body.reason_code")
-    request_id = serializers.CharField(source="body.request_id")
+    at = serializers.DateTimeField(source="occurred_at")
+    address = serializers.CharField(source="body.initiator.host.address")
+    outcome = serializers.ChoiceField(OUTCOMES)
+    severity = serializers.ChoiceField([severity.value for severity in Severity])
+    message = serializers.CharField(source="body.message")
+    reason_code = serializers.IntegerField(source="body.reason.reasonCode")
+    request_id = serializers.CharField(source="correlation_id")
+    is_data_event = serializers.BooleanField(source="is_data")
 
     class Meta:
         model = AuditEvent
         fields = [
-            "id", "at", "action", "initiator", "address", "target", "outcome", "reason_code",
-            "request_id",
+            "id", "at", "action", "severity", "message", "initiator", "address", "target",
+            "outcome", "reason_code", "request_id", "is_data_event",
         ]  # fmt: skip
 
 

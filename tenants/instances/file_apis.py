@@ -23,12 +23,12 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.audited import asked_of, target_of
 from tenants.api.idempotency import idempotency_key, idempotent
 from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import TenantApi
 from tenants.audit.services import audit_write
 from tenants.core.errors import ConflictError
-from tenants.core.middleware import request_id_of
 from tenants.core.parsers import PartParser
 from tenants.instances import files, selectors, transfers
 from tenants.instances.depot import Content
@@ -240,9 +240,8 @@ class FileContentApi(TenantApi):
             tenant_id=self.actor.tenant.pk,
             action="weftkit.file.download",
             initiator=self.actor.name,
-            target=request.path.partition("/tenants/")[2].partition("/")[2],
-            address=str(request.META.get("REMOTE_ADDR", "")),
-            request_id=request_id_of(request),
+            target=target_of(request),
+            asked=asked_of(request),
         )
 
 

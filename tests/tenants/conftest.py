@@ -33,6 +33,8 @@ EXCHANGE = [
 def django_db_modify_db_settings(postgres: PostgresServer) -> None:
     """Point Django to the throw-away server before it makes its test database."""
     entry = environment.database(postgres.dsn("weftkit"))
+    # Tests that commit empty the tables after themselves, those of the audit trail too.
+    entry["OPTIONS"]["options"] += " -c weftkit.throwaway=on"
     # Two folders have this fixture; by the second time the test database is in use.
     if connections.settings["default"]["HOST"] != entry["HOST"]:
         connections.settings["default"].update(entry)

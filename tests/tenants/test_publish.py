@@ -190,7 +190,7 @@ def hand_in_event(event_id: uuid.UUID) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO publish.audit_intake (event_id, body) VALUES (%s, %s)",
-            [event_id, json.dumps({"action": "relational.login"})],
+            [event_id, json.dumps({"action": "weftkit.relational.session.start"})],
         )
 
 
@@ -200,7 +200,7 @@ def test_audit_events_are_stored_once_and_cannot_be_changed(cast: Cast) -> None:
         hand_in_event(event_id)
         assert audit_take_in() == 1
     event = AuditEvent.objects.get()
-    assert event.body == {"action": "relational.login"}
+    assert event.action == "weftkit.relational.session.start"
     changes: list[dict[str, Any]] = [{"body": {}}, {"stored_at": timezone.now()}]
     for change in changes:
         with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
