@@ -6,6 +6,7 @@ Services and operations keep an actor's text, `user:<email>` or `key:<key id>`, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from engines.kit import iam
 from engines.kit.iam import Policy, Target
@@ -19,13 +20,14 @@ class Actor:
     """One that acts in `tenant`; `name` says who.
 
     `role` is a predefined policy on the whole tenant, None for who has none; `granted` are the
-    policies beside it.
+    policies beside it. `member_id` is the membership of a person, also behind a key of theirs.
     """
 
     tenant: Tenant
     role: MemberRole | None
     name: str
     granted: tuple[Policy, ...] = ()
+    member_id: UUID | None = None
     policies: tuple[Policy, ...] = field(init=False)
 
     def __post_init__(self) -> None:

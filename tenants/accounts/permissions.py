@@ -48,14 +48,21 @@ ADMINISTER = frozenset(
     {
         "instances.delete",
         "members.manage",
+        "policies.manage",
+        "policies.read",
+        "service_ids.manage",
+        "service_ids.read",
         "api_keys.read",
         "api_keys.manage",
         "operations.reset",
     }
 )
 OWN = frozenset({"owners.manage"})
+# What every member may do about themselves.
+SELF = frozenset({"own_keys.manage"})
+LOOK_AT_IAM = frozenset({"api_keys.read", "policies.read", "service_ids.read"})
 
-ACTIONS = READ | USAGE | AUDIT | WORK | ADMINISTER | OWN
+ACTIONS = READ | USAGE | AUDIT | WORK | ADMINISTER | OWN | SELF
 
 # Members who work with instances hold all that there is in them: they may make any credential.
 WORKS_INSIDE = iam.ROLE_ACTIONS[ServiceRole.MANAGER]
@@ -63,10 +70,10 @@ WORKS_INSIDE = iam.ROLE_ACTIONS[ServiceRole.MANAGER]
 ROLE_ACTIONS: Mapping[MemberRole, frozenset[str]] = {
     MemberRole.OWNER: ACTIONS,
     MemberRole.ADMIN: ACTIONS - OWN,
-    MemberRole.MEMBER: READ | USAGE | WORK,
-    MemberRole.BILLING: frozenset({"tenant.read", "instances.read"}) | USAGE,
-    MemberRole.AUDITOR: READ | USAGE | AUDIT | {"api_keys.read"},
-    MemberRole.READ_ONLY: READ | USAGE,
+    MemberRole.MEMBER: READ | USAGE | WORK | SELF,
+    MemberRole.BILLING: frozenset({"tenant.read", "instances.read"}) | USAGE | SELF,
+    MemberRole.AUDITOR: READ | USAGE | AUDIT | LOOK_AT_IAM | SELF,
+    MemberRole.READ_ONLY: READ | USAGE | SELF,
 }
 PLATFORM_ACTIONS: Mapping[PlatformRole, frozenset[str]] = {
     PlatformRole.ADMINISTRATOR: ACTIONS - OWN,

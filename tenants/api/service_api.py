@@ -15,11 +15,10 @@ from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.views import APIView
 
 from tenants.accounts.actors import Actor
-from tenants.accounts.models import MemberRole, User
-from tenants.accounts.selectors import membership_find
+from tenants.accounts.models import User
 from tenants.api.audited import CHANGING, audited, event_write
-from tenants.core.errors import NotFoundError
 from tenants.core.pagination import NewestFirst
+from tenants.iam.actors import actor_of_key, actor_of_user
 from tenants.iam.models import ApiKey
 from tenants.instances.models import Instance, InstanceStatus
 
@@ -95,13 +94,9 @@ def demand(actor: Actor, action: str, instance: str = "") -> None:
 def actor_of(request: Request, tenant: str) -> Actor:
     """Return who asks, in the tenant of this handle; NotFoundError if nobody there."""
     if isinstance(request.auth, ApiKey):
-        if request.auth.tenant.handle != tenant:
-            raise NotFoundError("there is no such tenant")
-        role = MemberRole(request.auth.role)
-        return Actor(request.auth.tenant, role, f"key:{request.auth.key_id}")
+        return actor_of_key(api_key=request.auth, tenant=tenant)
     assert isinstance(request.user, User)
-    membership = membership_find(user=request.user, tenant=tenant)
-    return Actor(membership.tenant, MemberRole(membership.role), f"user:{request.user.email}")
+    return actor_of_user(user=request.user, tenant=tenant)
 
 
 def _read(form: type[Serializer[Any]], data: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from tenants.accounts import apis as accounts
 from tenants.api.docs import DocsView
 from tenants.audit import apis as audit
 from tenants.iam import apis as iam
+from tenants.iam import policy_apis as policies
 from tenants.instances import apis as instances
 from tenants.instances import credential_apis as credentials
 from tenants.instances import file_apis as files
@@ -27,11 +28,14 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     ("docs", "docs", DocsView),
     ("engines", "engines", instances.EngineListApi),
     ("plans", "plans", usage.PlanListApi),
+    ("roles", "roles", policies.RoleListApi),
     ("tenants", "tenants", accounts.TenantListApi),
     (TENANT, "tenant", accounts.TenantDetailApi),
     (f"{TENANT}/api-keys", "api-keys", iam.ApiKeyListApi),
     (f"{TENANT}/api-keys/<uuid:key_id>", "api-key", iam.ApiKeyDetailApi),
+    (f"{TENANT}/api-keys/<uuid:key_id>/reroll", "api-key-reroll", iam.ApiKeyRerollApi),
     (f"{TENANT}/audit", "audit", audit.AuditListApi),
+    (f"{TENANT}/iam/check", "iam-check", policies.IamCheckApi),
     (f"{TENANT}/instances", "instances", instances.InstanceListApi),
     (INSTANCE, "instance", instances.InstanceDetailApi),
     (f"{INSTANCE}/connection", "instance-connection", instances.InstanceConnectionApi),
@@ -50,11 +54,18 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{INSTANCE}/usage/series", "instance-usage-series", usage.InstanceUsageSeriesApi),
     (f"{TENANT}/members", "members", accounts.MemberListApi),
     (f"{TENANT}/members/<uuid:member_id>", "member", accounts.MemberDetailApi),
+    (f"{TENANT}/my-keys", "my-keys", iam.OwnKeyListApi),
+    (f"{TENANT}/my-keys/<uuid:key_id>", "my-key", iam.OwnKeyDetailApi),
+    (f"{TENANT}/my-keys/<uuid:key_id>/reroll", "my-key-reroll", iam.OwnKeyRerollApi),
     (f"{TENANT}/operations", "operations", operations.OperationListApi),
     (OPERATION, "operation", operations.OperationDetailApi),
     (f"{OPERATION}/cancel", "operation-cancel", operations.OperationCancelApi),
     (f"{OPERATION}/reset", "operation-reset", operations.OperationResetApi),
     (f"{OPERATION}/retry", "operation-retry", operations.OperationRetryApi),
+    (f"{TENANT}/policies", "policies", policies.PolicyListApi),
+    (f"{TENANT}/policies/<uuid:policy_id>", "policy", policies.PolicyDetailApi),
+    (f"{TENANT}/service-ids", "service-ids", policies.ServiceIdListApi),
+    (f"{TENANT}/service-ids/<uuid:service_id>", "service-id", policies.ServiceIdDetailApi),
     (f"{TENANT}/usage", "usage", usage.UsageListApi),
 ]
 

@@ -88,14 +88,25 @@ class Action:
         return self.name.rsplit(".", 1)[1]
 
 
+POLICY_SCOPE = ("scope", "instance", "resource_type", "value")
 REQUESTS: Mapping[tuple[str, str], Action] = {
     ("DELETE", "api-key"): Action("weftkit.api-key.revoke", message="revoke API key"),
     ("DELETE", "credential"): Action("weftkit.credential.revoke"),
     ("DELETE", "file"): Action("weftkit.file.delete"),
     ("DELETE", "instance"): Action("weftkit.instance.delete"),
     ("DELETE", "member"): Action("weftkit.member.remove"),
+    ("DELETE", "my-key"): Action("weftkit.api-key.revoke", message="revoke API key"),
+    ("DELETE", "policy"): Action("weftkit.policy.delete"),
+    ("DELETE", "service-id"): Action("weftkit.service-id.delete"),
+    ("PATCH", "api-key"): Action("weftkit.api-key.update", severity=Severity.CRITICAL),
     ("PATCH", "instance"): Action("weftkit.instance.update"),
     ("PATCH", "member"): Action("weftkit.member.update", severity=Severity.CRITICAL),
+    ("PATCH", "my-key"): Action("weftkit.api-key.update", severity=Severity.CRITICAL),
+    ("PATCH", "policy"): Action(
+        "weftkit.policy.update", severity=Severity.CRITICAL, told=POLICY_SCOPE
+    ),
+    ("PATCH", "service-id"): Action("weftkit.service-id.update", severity=Severity.CRITICAL),
+    ("POST", "api-key-reroll"): Action("weftkit.api-key.reroll"),
     ("POST", "api-keys"): Action(
         "weftkit.api-key.create", made="id", severity=Severity.CRITICAL, message="create API key"
     ),
@@ -111,9 +122,17 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("POST", "instance-undelete"): Action("weftkit.instance.undelete"),
     ("POST", "instances"): Action("weftkit.instance.create", made="instance"),
     ("POST", "members"): Action("weftkit.member.add", made="id"),
+    ("POST", "my-key-reroll"): Action("weftkit.api-key.reroll"),
+    ("POST", "my-keys"): Action(
+        "weftkit.api-key.create", made="id", severity=Severity.CRITICAL, message="create API key"
+    ),
     ("POST", "operation-cancel"): Action("weftkit.operation.cancel"),
     ("POST", "operation-reset"): Action("weftkit.operation.reset"),
     ("POST", "operation-retry"): Action("weftkit.operation.retry"),
+    ("POST", "policies"): Action(
+        "weftkit.policy.create", made="id", severity=Severity.CRITICAL, told=POLICY_SCOPE
+    ),
+    ("POST", "service-ids"): Action("weftkit.service-id.create", made="id"),
 }
 # What no changing request below a tenant asks for. Parts of an upload leave no events:
 # the making of the file and its import do.

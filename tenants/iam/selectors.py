@@ -1,24 +1,115 @@
-"""Reads: the API keys of a tenant."""
+"""Reads: service ids, API keys and policies of a tenant; rows of policies for the decision."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from tenants.accounts.models import Tenant
+from engines.kit.iam import Match, Operator, Policy, Scope
+from tenants.accounts.models import Membership, Tenant
 from tenants.core.errors import NotFoundError
-from tenants.iam.models import ApiKey
+from tenants.iam.models import AccessPolicy, ApiKey, ServiceId
+
+# A policy's attribute -> the field of `Scope`.
+SCOPE_FIELDS = {
+    "engine": "engine",
+    "instance": "instance",
+    "resource_type": "kind",
+    "resource": "name",
+}
 
 
 def api_key_list(*, tenant: Tenant) -> QuerySet[ApiKey]:
     """Return the keys of `tenant`, revoked ones included."""
-    return ApiKey.objects.filter(tenant=tenant)
+    return (
+        ApiKey.objects.filter(tenant=tenant)
+        .select_related("service", "membership__user")
+        .prefetch_related("secrets")
+    )
 
 
-def api_key_get(*, tenant: Tenant, key_id: UUID) -> ApiKey:
-    """Return one key of `tenant`."""
-    found = api_key_list(tenant=tenant).filter(pk=key_id).first()
-    if found is None:
+def api_key_get(*, tenant: Tenant, key_id: UUID, member_id: UUID | None = None) -> ApiKey:
+    """Return one key of `tenant`, or of one of its members."""
+    found = api_key_list(tenant=tenant).filter(pk=key_id)
+    if member_id is not None:
+        found = found.filter(membership=member_id)
+    api_key = found.first()
+    if api_key is None:
         raise NotFoundError("there is no such API key")
+    return api_key
+
+
+def service_id_list(*, tenant: Tenant) -> QuerySet[ServiceId]:
+    """Return the service ids of `tenant`; deleted ones are gone."""
+    return ServiceId.objects.filter(tenant=tenant, deleted_at=None)
+
+
+def service_id_get(*, tenant: Tenant, service_id: UUID) -> ServiceId:
+    """Return one service id of `tenant`."""
+    found = service_id_list(tenant=tenant).filter(pk=service_id).first()
+    if found is None:
+        raise NotFoundError("there is no such service id")
     return found
+
+
+def policy_list(*, tenant: Tenant) -> QuerySet[AccessPolicy]:
+    """Return the policies of `tenant`, but for those of what is gone."""
+    return AccessPolicy.objects.filter(
+        Q(service=None) | Q(service__deleted_at=None),
+        Q(api_key=None) | Q(api_key__revoked_at=None),
+        tenant=tenant,
+    ).select_related("service", "membership__user", "api_key")
+
+
+def policy_get(*, tenant: Tenant, policy_id: UUID) -> AccessPolicy:
+    """Return one policy of `tenant`."""
+    found = policy_list(tenant=tenant).filter(pk=policy_id).first()
+    if found is None:
+        raise NotFoundError("there is no such policy")
+    return found
+
+
+def policies_about(*, policies: QuerySet[AccessPolicy], subject_id: UUID) -> QuerySet[AccessPolicy]:
+    """Return those of `policies` that are of one subject, whatever it is."""
+    return policies.filter(Q(service=subject_id) | Q(membership=subject_id) | Q(api_key=subject_id))
+
+
+def policies_of_key(*, api_key: ApiKey) -> tuple[Policy, ...]:
+    """Return what the key was granted beside its role, or its service id; of a member: nothing."""
+    if api_key.membership_id is not None:
+        return ()
+    if api_key.service_id is not None:
+        return policies_of_service(service_id=api_key.service_id)
+    return as_policies(AccessPolicy.objects.filter(api_key=api_key.pk))
+
+
+def policies_of_member(*, membership: Membership) -> tuple[Policy, ...]:
+    """Return what a member was granted beside the role."""
+    return as_policies(AccessPolicy.objects.filter(membership=membership.pk))
+
+
+def policies_of_service(*, service_id: UUID) -> tuple[Policy, ...]:
+    """Return what a service id was granted."""
+    return as_policies(AccessPolicy.objects.filter(service=service_id))
+
+
+def as_policies(rows: Iterable[AccessPolicy]) -> tuple[Policy, ...]:
+    """Return rows as the decision takes them."""
+    return tuple(as_policy(row) for row in rows)
+
+
+def as_policy(row: AccessPolicy) -> Policy:
+    """Return a row as the decision takes it."""
+    scope = {
+        SCOPE_FIELDS[name]: Match(part["value"], Operator(part["operator"]))
+        for name, part in row.scope.items()
+    }
+    return Policy(
+        str(row.tenant_id),
+        frozenset(row.roles),
+        frozenset(row.actions),
+        Scope(**scope),
+        str(row.pk),
+    )

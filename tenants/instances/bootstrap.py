@@ -28,7 +28,7 @@ from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
 from tenants.accounts.services import tenant_create
 from tenants.core.errors import ServiceError
-from tenants.iam.models import ApiKey
+from tenants.iam.models import ApiKey, ApiKeySecret
 from tenants.iam.secrets import matches
 from tenants.iam.services import api_key_create, api_key_revoke
 from tenants.instances.configured import configured_users_sync
@@ -160,7 +160,8 @@ def _console(tenant: Tenant, known: Known) -> dict[str, str]:
 def _api(tenant: Tenant, known: Known) -> dict[str, str]:
     token = known.text("api", "key")
     live = ApiKey.objects.filter(tenant=tenant, name=NAME, revoked_at=None)
-    if not any(matches(token, key.digest, key.pepper_id) for key in live):
+    opens = ApiKeySecret.objects.filter(api_key__in=live)
+    if not any(matches(token, secret.digest, secret.pepper_id) for secret in opens):
         for key in live:
             api_key_revoke(api_key=key)
         actor = Actor(tenant, MemberRole.OWNER, ACTOR)

@@ -22,6 +22,7 @@ from engines.kit.records import InstanceRecord
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
 from tenants.accounts.services import tenant_create
+from tenants.iam.actors import actor_of_user
 from tenants.instances.files import file_append, file_create
 from tenants.instances.models import DataFile, Instance
 from tenants.instances.services import instance_create
@@ -56,7 +57,7 @@ class Cast:
     @property
     def owner(self) -> Actor:
         """Alice, as services see her."""
-        return Actor(self.acme, MemberRole.OWNER, f"user:{self.alice.email}")
+        return actor_of_user(user=self.alice, tenant="acme")
 
 
 def person(name: str) -> User:

@@ -47,7 +47,12 @@ WHO: dict[str, set[MemberRole]] = {
     "operations.manage": {R.OWNER, R.ADMIN, R.MEMBER},
     "operations.read": {R.OWNER, R.ADMIN, R.MEMBER, R.AUDITOR, R.READ_ONLY},
     "operations.reset": {R.OWNER, R.ADMIN},
+    "own_keys.manage": set(R),
     "owners.manage": {R.OWNER},
+    "policies.manage": {R.OWNER, R.ADMIN},
+    "policies.read": {R.OWNER, R.ADMIN, R.AUDITOR},
+    "service_ids.manage": {R.OWNER, R.ADMIN},
+    "service_ids.read": {R.OWNER, R.ADMIN, R.AUDITOR},
     "tenant.read": set(R),
     "usage.read": set(R),
 }

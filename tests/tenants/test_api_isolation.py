@@ -18,6 +18,8 @@ from engines.kit.records import Role
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership
 from tenants.api.urls import ADDRESSES
+from tenants.iam.policies import Subject, policy_create
+from tenants.iam.service_ids import service_id_create
 from tenants.iam.services import api_key_create
 from tenants.instances.credentials import credential_create
 from tenants.instances.files import file_create
@@ -47,6 +49,8 @@ class Endpoint:
 
 # Stands for the id of the scene's file in a body.
 FILE = "the file"
+# And for its service id as the subject of a policy.
+SUBJECT = "the service id"
 
 # Below a tenant.
 ENDPOINTS = [
@@ -57,7 +61,26 @@ ENDPOINTS = [
     Endpoint("DELETE", "member", 204, 403),
     Endpoint("GET", "api-keys", 200, 403),
     Endpoint("POST", "api-keys", 201, 403, {"name": "ci", "role": "member"}),
+    Endpoint("GET", "api-key", 200, 403),
+    Endpoint("PATCH", "api-key", 200, 403, {"is_enabled": False}),
     Endpoint("DELETE", "api-key", 204, 403),
+    Endpoint("POST", "api-key-reroll", 200, 403),
+    Endpoint("GET", "my-keys", 200, 200),
+    Endpoint("POST", "my-keys", 201, 201, {"name": "mine"}),
+    Endpoint("PATCH", "my-key", 200, 404, {"name": "mine"}),
+    Endpoint("DELETE", "my-key", 204, 404),
+    Endpoint("POST", "my-key-reroll", 200, 404),
+    Endpoint("GET", "service-ids", 200, 403),
+    Endpoint("POST", "service-ids", 201, 403, {"name": "ci"}),
+    Endpoint("GET", "service-id", 200, 403),
+    Endpoint("PATCH", "service-id", 200, 403, {"is_enabled": False}),
+    Endpoint("DELETE", "service-id", 204, 403),
+    Endpoint("GET", "policies", 200, 403),
+    Endpoint("POST", "policies", 201, 403, {"subject": SUBJECT, "roles": ["Reader"]}),
+    Endpoint("GET", "policy", 200, 403),
+    Endpoint("PATCH", "policy", 200, 403, {"roles": ["Writer"]}),
+    Endpoint("DELETE", "policy", 204, 403),
+    Endpoint("GET", "iam-check", 200, 200, query="?action=instances.create"),
     Endpoint("GET", "instances", 200, 200),
     Endpoint(
         "POST", "instances", 202, 202, {"name": "new", "engine": "relational", "plan": "lite"}
@@ -95,7 +118,7 @@ ENDPOINTS = [
     Endpoint("GET", "audit", 200, 403),
 ]
 # Without a tenant: the same for everyone who is signed in, or for everyone at all.
-ELSEWHERE = {"docs", "engines", "plans", "tenants"}
+ELSEWHERE = {"docs", "engines", "plans", "roles", "tenants"}
 
 
 @dataclass
@@ -111,8 +134,12 @@ class Scene:
         route = next(address for address, name, _ in ADDRESSES if name == endpoint.name)
         wanted = {key: value for key, value in arguments.items() if f":{key}>" in route}
         address = reverse(f"api:{endpoint.name}", kwargs=wanted)
+        stand_ins: dict[str, Any] = {
+            FILE: str(self.arguments["file_id"]),
+            SUBJECT: {"type": "service_id", "id": str(self.arguments["service_id"])},
+        }
         body = {
-            key: str(self.arguments["file_id"]) if value == FILE else value
+            key: stand_ins.get(value, value) if isinstance(value, str) else value
             for key, value in endpoint.body.items()
         }
         return client.generic(
@@ -136,6 +163,8 @@ def _no_patience(settings: Any) -> None:
 def scene(cast: Cast) -> Scene:
     instance = serving_instance(cast.acme, engine="inmemory", deletion_protected=False)
     dora = Membership.objects.create(tenant=cast.acme, user=person("dora"), role=MemberRole.MEMBER)
+    service = service_id_create(actor=cast.owner, name="ci")
+    policy = policy_create(actor=cast.owner, subject=Subject(service=service), roles=["Reader"])
     return Scene(
         cast,
         instance,
@@ -143,7 +172,9 @@ def scene(cast: Cast) -> Scene:
             "tenant": "acme",
             "instance": instance.handle,
             "member_id": dora.pk,
-            "key_id": api_key_create(actor=cast.owner, name="k", role=MemberRole.ADMIN).api_key.pk,
+            "key_id": api_key_create(actor=cast.owner, name="k", is_own=True).api_key.pk,
+            "policy_id": policy.pk,
+            "service_id": service.pk,
             "credential_id": credential_create(
                 instance=instance, actor="test", role=Role.READ
             ).credential.pk,
@@ -198,8 +229,21 @@ def test_acmes_things_are_not_found_through_charlies_own_tenant(
 ) -> None:
     prepare(scene, endpoint.prepare)
     answer = scene.ask(signed_in(scene.cast.charlie), endpoint, tenant="globex")
-    owns_one = {"tenant", "members", "api-keys", "instances", "operations", "usage", "audit"}
-    if endpoint.name not in owns_one:
+    owns_one = {
+        "api-keys",
+        "audit",
+        "iam-check",
+        "instances",
+        "members",
+        "my-keys",
+        "operations",
+        "policies",
+        "service-ids",
+        "tenant",
+        "usage",
+    }
+    names_acmes = endpoint.body.get("subject") == SUBJECT
+    if endpoint.name not in owns_one or names_acmes:
         assert answer.status_code == 404, answer.content
     else:
         assert answer.status_code == endpoint.alice
@@ -221,9 +265,15 @@ def test_a_read_only_key_changes_nothing(scene: Scene, endpoint: Endpoint) -> No
     token = api_key_create(actor=scene.cast.owner, name="r", role=MemberRole.READ_ONLY).token
     client = Client(headers={"Authorization": f"Bearer {token}"})
     allowed = endpoint.method == "GET" and endpoint.name not in {
+        "api-key",
         "api-keys",
         "audit",
         "file-content",
+        "my-keys",
+        "policies",
+        "policy",
+        "service-id",
+        "service-ids",
     }
     assert scene.ask(client, endpoint).status_code == (200 if allowed else 403)
 
