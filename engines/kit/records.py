@@ -88,6 +88,10 @@ class Limits:
     fsync: bool = True
     # A relayed engine's instance without clients for so long sleeps until one comes. None: never.
     hibernate_after_s: int | None = None
+    # relational: closed WAL segments are kept for `pg_ship_wal`, for restores to any second.
+    wal_archive: bool = False
+    # relational: what incremental base backups need is written down; `wal_archive` implies it.
+    wal_summaries: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ The host goes from `prepared` on only when the row's wish is `commit`, and `comm
 of no return: until then `cancel` leaves everything as it was. `failed` and `cancelled` are ends
 too. Everything but the ends is begun again by a host that was killed, so each stage can be
 repeated.
+
+What the kinds of relational instances take and answer is in `engines/kit/pg_tasks.py`; all others
+take `file` (a name in the depot), imports `size_bytes` and `sha256` too.
 """
 
 from __future__ import annotations
@@ -20,6 +23,12 @@ class Kind(StrEnum):
 
     RDB_EXPORT = "rdb_export"
     RDB_IMPORT = "rdb_import"
+    PG_BASE_BACKUP = "pg_base_backup"
+    PG_SHIP_WAL = "pg_ship_wal"
+    PG_RESTORE = "pg_restore"
+    PG_VERIFY = "pg_verify"
+    PG_DUMP = "pg_dump"
+    PG_LOAD = "pg_load"
 
 
 class Wish(StrEnum):
