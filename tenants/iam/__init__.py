@@ -1,4 +1,6 @@
-"""API keys of the REST API, and how a request proves who it is.
+"""Who may do what: service ids, API keys, policies, tokens, and how a request proves who it is.
 
-Service ids, policies in IBM's vocabulary, token exchange and JWKS will live here too.
+Read in this order: `models`, `selectors` (rows as the decision of `engines/kit/iam` takes them),
+`actors` (who a request acts as), `services` (keys), `service_ids`, `policies`, then `signing`,
+`tokens` and `views` (`/identity/token` in IBM's shapes).
 """

@@ -1,4 +1,4 @@
-"""Bearer authentication of the REST API, and its entry in the OpenAPI document."""
+"""Bearer authentication of the REST API by API keys and access tokens, and how OpenAPI shows it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rest_framework.request import Request
 
 from tenants.iam.models import ApiKey
 from tenants.iam.services import api_key_authenticate
+from tenants.iam.tokens import token_authenticate
 
 
 class ApiKeyUser:
@@ -25,16 +26,19 @@ class ApiKeyUser:
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """`Authorization: Bearer wk_<key id>_<secret>`."""
+    """`Authorization: Bearer`, with an API key or with an access token exchanged for one."""
 
     def authenticate(self, request: Request) -> tuple[ApiKeyUser, ApiKey] | None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
         address = str(request.META.get("REMOTE_ADDR", ""))
-        api_key = api_key_authenticate(token=token.strip(), address=address)
+        token = token.strip()
+        # A JSON Web Token has two dots, a key has none.
+        check = token_authenticate if "." in token else api_key_authenticate
+        api_key = check(token=token, address=address)
         if api_key is None:
-            raise AuthenticationFailed("the API key is not valid here")
+            raise AuthenticationFailed("the API key or token is not valid here")
         return ApiKeyUser(api_key), api_key
 
     def authenticate_header(self, request: Request) -> str:
@@ -48,4 +52,4 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
     name = "apiKey"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "bearerFormat": "wk_<key id>_<secret>"}
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "wk_<key id>_<secret> or JWT"}

@@ -181,6 +181,8 @@ OPERATION_LEASE_S = 6
 OPERATION_WAIT_IN_TASK_S = 5.0
 QUARANTINE_RETENTION = timedelta(days=7)
 SECRET_GRACE = timedelta(hours=24)
+# How long an access token of `/identity/token` works, if its key is not revoked sooner.
+IAM_TOKEN_LIFE_S = 3600
 EXPORT_RETENTION = timedelta(days=7)
 UPLOAD_RETENTION = timedelta(hours=24)
 
@@ -226,6 +228,8 @@ CELERY_BEAT_SCHEDULE = {
         ("forget old usage keys", "usage.forget_claims", 3600.0),
         ("forget old minutes of usage", "usage.forget_minutes", 3600.0),
         ("forget old idempotency keys", "api.forget_keys", 3600.0),
+        ("rotate signing keys", "iam.rotate_signing_keys", 3600.0),
+        ("drop expired secrets of API keys", "iam.sweep", 300.0),
         ("forget old sessions and sign-ins", "accounts.forget_sign_ins", 3600.0),
     ]
 }

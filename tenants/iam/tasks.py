@@ -1,0 +1,18 @@
+"""Celery: the signing keys take turns; secrets and refresh tokens whose time is over go."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from tenants.iam import services, signing, tokens
+
+
+@shared_task(name="iam.rotate_signing_keys")
+def iam_rotate_signing_keys() -> None:
+    signing.signing_keys_rotate()
+
+
+@shared_task(name="iam.sweep")
+def iam_sweep() -> None:
+    services.api_key_secrets_sweep()
+    tokens.refresh_tokens_sweep()
