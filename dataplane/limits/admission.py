@@ -13,7 +13,7 @@ from dataplane.limits.leases import Bucket, CommonWindow
 from dataplane.observe.counters import COUNTER_WORD, REFUSED_WORD, Slot
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import RequestClass, UsageLine, Wait
-from engines.kit.records import InstanceRecord, Status
+from engines.kit.records import GrowthRefusal, InstanceRecord, Status
 
 # Said only to clients that have proven who they are.
 _GONE = "the instance was deleted"
@@ -171,8 +171,22 @@ def suspended_error(record: InstanceRecord | None) -> RequestError:
 
 
 def _quota_error(record: InstanceRecord, storage_bytes: int) -> RequestError | None:
+    """Return what growth is refused with: for arrears, or for storage over the quota.
+
+    Between the quota and the ceiling the control plane says when the grace is over; below the quota
+    its word is old.
+    """
+    if record.growth_refused is GrowthRefusal.ARREARS:
+        return RequestError(
+            Reason.QUOTA,
+            "the account is in arrears: only requests that do not grow the data are accepted",
+            hint="Pay the overdue invoices; a payment lifts this at once.",
+        )
     quota = record.limits.storage_bytes
     if quota is None or storage_bytes <= quota:
+        return None
+    is_over_grace = record.growth_refused is GrowthRefusal.STORAGE
+    if not is_over_grace and storage_bytes <= (record.limits.storage_ceiling_bytes or quota):
         return None
     return RequestError(
         Reason.QUOTA,

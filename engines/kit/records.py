@@ -40,6 +40,13 @@ class Desired(StrEnum):
     ABSENT = "absent"
 
 
+class GrowthRefusal(StrEnum):
+    """Why requests that grow an instance's data are refused while all others go on."""
+
+    STORAGE = "storage"  # over the storage quota for longer than the plan's grace
+    ARREARS = "arrears"  # the tenant has not paid
+
+
 @dataclass(frozen=True, slots=True)
 class Scram:
     """A SCRAM-SHA-256 verifier (RFC 5803); both live secrets of a credential share one salt."""
@@ -81,6 +88,8 @@ class Limits:
     write: int | None = None
     query: int | None = None
     storage_bytes: int | None = None
+    # Above this growth is refused at once, whatever the control plane says. None: above the quota.
+    storage_ceiling_bytes: int | None = None
     connections: int = 100
     memory_bytes: int = 64 * 1024 * 1024
     statement_timeout_ms: int = 0  # 0: none
@@ -115,6 +124,7 @@ class InstanceRecord:
     desired: Desired = Desired.RUNNING
     generation: int = 1  # raised whenever the host has something to do
     audit_data_events: bool = False
+    growth_refused: GrowthRefusal | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `from_json` reads back."""
@@ -130,6 +140,8 @@ class InstanceRecord:
         values = {name: value for name, value in body.items() if name in known}
         values["status"] = Status(values["status"])
         values["desired"] = Desired(values.get("desired", Desired.RUNNING))
+        refused = values.get("growth_refused")
+        values["growth_refused"] = None if refused is None else GrowthRefusal(refused)
         limits = values["limits"]
         values["limits"] = Limits(
             **{f.name: limits[f.name] for f in fields(Limits) if f.name in limits}

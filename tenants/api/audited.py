@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from tenants.audit.actions import REQUESTS, Action
 from tenants.audit.details import answer_details, request_details
 from tenants.audit.services import Asked, audit_write
+from tenants.core.errors import invalid_field
 from tenants.core.middleware import request_id_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 Handler = Callable[..., Response]
 CHANGING = frozenset({"post", "patch", "delete"})
+DRY_RUN_HEADER = "Dry-Run"
+# Answers that say so changed nothing: a repetition from memory, a price.
+UNCHANGED = frozenset({"Idempotency-Replayed", DRY_RUN_HEADER})
 # Most characters of an agent and of a refusal's detail that are looked at.
 TEXT_MAX = 300
 
@@ -32,8 +36,7 @@ def audited(handler: Handler) -> Handler:
     def handle(self: TenantApi, *args: Any, **kwargs: Any) -> Response:
         with transaction.atomic():
             response = handler(self, *args, **kwargs)
-            # A repetition that was answered from memory changed nothing.
-            if "Idempotency-Replayed" not in response.headers:
+            if not UNCHANGED & response.headers.keys():
                 event_write(self, response)
         return response
 
@@ -60,6 +63,14 @@ def event_write(api: TenantApi, response: Response) -> None:
         reason_code=response.status_code,
         asked=asked_of(request, response, action),
     )
+
+
+def wants_dry_run(request: Request) -> bool:
+    """Say whether the request only asks what a change would cost (`billing/dry_run.py`)."""
+    given = request.query_params.get("dry_run", "false")
+    if given not in ("true", "false"):
+        raise invalid_field("dry_run", "true or false")
+    return given == "true"
 
 
 def target_of(request: Request) -> str:

@@ -16,7 +16,8 @@ from rest_framework.views import APIView
 
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import User
-from tenants.api.audited import CHANGING, audited, event_write
+from tenants.api.audited import CHANGING, audited, event_write, wants_dry_run
+from tenants.core.errors import InvalidError
 from tenants.core.pagination import NewestFirst
 from tenants.iam.actors import actor_of_key, actor_of_user
 from tenants.iam.models import ApiKey
@@ -61,7 +62,7 @@ class TenantApi(ServiceApi):
         """Answer a refusal, which leaves its event too if it is known who was refused."""
         response = super().handle_exception(exc)
         changes = str(self.request.method).lower() in CHANGING & vars(type(self)).keys()
-        if changes and hasattr(self, "actor") and response.status_code < 500:
+        if changes and hasattr(self, "actor") and response.status_code < 500 and not _is_dry(self):
             event_write(self, response)
         return response
 
@@ -97,6 +98,13 @@ def actor_of(request: Request, tenant: str) -> Actor:
         return actor_of_key(api_key=request.auth, tenant=tenant)
     assert isinstance(request.user, User)
     return actor_of_user(user=request.user, tenant=tenant)
+
+
+def _is_dry(api: TenantApi) -> bool:
+    try:
+        return wants_dry_run(api.request)
+    except InvalidError:  # which is the refusal, and asked for a change
+        return False
 
 
 def _read(form: type[Serializer[Any]], data: Any) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Prices, rating, invoices and budgets will live here; plans and limits are data of `usage`.
+"""Prices, rating, invoices, quotas and budgets; plans and what was used are data of `usage`.
 
-Money is integers in micro-units; what is rated are the hours of `usage.UsageHour`.
+`rating` is pure arithmetic on integers of micro-units; `measuring` says what was used in a period;
+`drafting` makes lines of both, `invoices` gives them their life; `quotas` and `arrears` decide who
+may grow; `budgets` and `notices` tell people before it hurts.
 """

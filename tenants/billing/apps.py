@@ -1,4 +1,4 @@
-"""The app `billing`: no tables yet."""
+"""The app `billing`: prices, invoices, budgets, quotas and their notices."""
 
 from django.apps import AppConfig
 

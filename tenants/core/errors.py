@@ -2,6 +2,7 @@
 
 ServiceError
   InvalidError      400  the input is wrong; `fields` says where
+  PaymentRequiredError 402  not until something is paid, deleted or upgraded
   ForbiddenError    403  the role does not allow it
   NotFoundError     404  there is none, or it is another tenant's
   ConflictError     409  not in this state
@@ -41,6 +42,11 @@ class ServiceError(Exception):
 
 class InvalidError(ServiceError):
     pass
+
+
+class PaymentRequiredError(ServiceError):
+    status = 402
+    code = "payment_required"
 
 
 class ForbiddenError(ServiceError):

@@ -15,6 +15,7 @@ from engines.kit.exchange import OBSERVED_STATES
 from tenants.api.idempotency import idempotency_key, idempotent
 from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import ServiceApi, TenantApi
+from tenants.billing.dry_run import DRY_RUN, EstimateOutput, can_dry_run, or_estimate
 from tenants.instances import selectors, services
 from tenants.instances.models import BLOCKS_MAX, AuthMethod, Instance, InstanceStatus
 from tenants.instances.tags import VALUE_CHARACTERS_MAX
@@ -124,9 +125,10 @@ class InstanceListApi(TenantApi):
     @extend_schema(
         operation_id="instance_create",
         request=InstanceInput,
-        responses={202: OperationOutput},
-        parameters=[IDEMPOTENT],
+        responses={200: EstimateOutput, 202: OperationOutput},
+        parameters=[IDEMPOTENT, DRY_RUN],
     )
+    @can_dry_run
     @idempotent
     def post(self, request: Request, tenant: str) -> Response:
         """Make an instance; the operation provisions it."""
@@ -152,7 +154,13 @@ class InstanceDetailApi(TenantApi):
         found = selectors.instance_get(tenant=self.actor.tenant, handle=instance)
         return Response(InstanceOutput(found).data)
 
-    @extend_schema(operation_id="instance_change", request=InstanceChange, responses=InstanceOutput)
+    @extend_schema(
+        operation_id="instance_change",
+        request=InstanceChange,
+        responses=or_estimate(InstanceOutput),
+        parameters=[DRY_RUN],
+    )
+    @can_dry_run
     def patch(self, request: Request, tenant: str, instance: str) -> Response:
         """Change plan, blocks, allowlist or deletion protection: in force within a second."""
         found = selectors.instance_get(tenant=self.actor.tenant, handle=instance)

@@ -27,6 +27,8 @@ from engines.kit.settings import Settings
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
 from tenants.accounts.services import tenant_create
+from tenants.billing.accounts import collection_set
+from tenants.billing.models import Collection
 from tenants.core.errors import ServiceError
 from tenants.iam.models import ApiKey, ApiKeySecret
 from tenants.iam.secrets import matches
@@ -113,7 +115,12 @@ def write_private(path: Path, content: str) -> None:
 
 
 def _tenant(handle: str) -> Tenant:
-    return Tenant.objects.filter(handle=handle).first() or tenant_create(handle=handle)
+    found = Tenant.objects.filter(handle=handle).first()
+    if found is None:
+        found = tenant_create(handle=handle)
+        # The installation's own: what they cost is shown, and nobody is asked to pay.
+        collection_set(tenant=found, collection=Collection.INTERNAL)
+    return found
 
 
 def _instances(tenant: Tenant, plan: str, *, is_default: bool = False) -> Iterator[Instance]:

@@ -17,6 +17,9 @@ from engines.kit.records import Desired
 from tenants.accounts.actors import SYSTEM
 from tenants.accounts.models import Tenant
 from tenants.audit.services import audit_write
+from tenants.billing.estimates import hour_micros
+from tenants.billing.growth import arrears_refuse
+from tenants.billing.quotas import quota_follow
 from tenants.core.errors import (
     ConflictError,
     InvalidError,
@@ -63,6 +66,7 @@ def instance_create(
     if region not in ("", settings.REGION):
         raise invalid_field("region", f"there is none of that name: {settings.REGION}")
     chosen = plan_get(name=plan)
+    arrears_refuse(tenant=tenant)
     _refuse_if_full(tenant)
     instance = Instance(
         tenant=tenant,
@@ -109,7 +113,7 @@ def instance_change(
     """Change what can change at once: the data plane follows within a second."""
     instance = _locked(instance)
     _refuse_if_deleted(instance)
-    before = (instance.plan_id, instance.blocks)
+    before = (instance.plan, instance.blocks)
     if plan is not None and plan != instance.plan.name:
         instance.plan = plan_get(name=plan)
         instance.blocks = 1
@@ -122,8 +126,10 @@ def instance_change(
     if tags is not None:
         instance.tags = tags_clean(tags)
     instance.save()
-    if (instance.plan_id, instance.blocks) != before:
+    if (instance.plan, instance.blocks) != before:
+        _refuse_dearer_in_arrears(instance, before)
         instance_term(instance=instance)
+        quota_follow(instance=instance)
         # Memory and connections are the host's: it brings the server to them.
         instance_desire(instance=instance, desired=Desired(instance.desired))
     record_publish(instance=instance)
@@ -220,6 +226,16 @@ def _refuse_if_full(tenant: Tenant) -> None:
 def _refuse_if_deleted(instance: Instance) -> None:
     if instance.quarantined_at is not None:
         raise ConflictError(f"the instance is {instance.status}", code="instance_status")
+
+
+def _refuse_dearer_in_arrears(instance: Instance, before: tuple[Plan, int]) -> None:
+    old, new = (
+        hour_micros(plan=plan.name, blocks=blocks)
+        for plan, blocks in (before, (instance.plan, instance.blocks))
+    )
+    is_larger = instance.plan != before[0] or instance.blocks > before[1]
+    if new > old or (new == old and is_larger):
+        arrears_refuse(tenant=instance.tenant)
 
 
 def _blocks_checked(plan: Plan, blocks: int) -> int:

@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from engines.kit import exchange, records
+from tenants.billing.growth import growth_refusal
 from tenants.instances.models import Credential, CredentialSecret, Instance, InstanceStatus
 from tenants.instances.status import PUBLISHED
 from tenants.usage.limits import limits_of
@@ -131,6 +132,7 @@ def _record(instance: Instance, version: int) -> records.InstanceRecord:
         host=instance.host,
         desired=records.Desired(instance.desired),
         generation=instance.generation,
+        growth_refused=growth_refusal(instance=instance),
     )
 
 

@@ -25,6 +25,7 @@ def limits_of(*, plan: Plan, blocks: int, engine: str) -> Limits:
         write=units(plan.write_units),
         query=units(plan.query_units),
         storage_bytes=plan.storage_bytes,
+        storage_ceiling_bytes=_storage_ceiling(plan),
         connections=_connections(config, plan, engine),
         memory_bytes=_memory_bytes(config, plan, engine),
         statement_timeout_ms=plan.statement_timeout_ms,
@@ -32,6 +33,12 @@ def limits_of(*, plan: Plan, blocks: int, engine: str) -> Limits:
         hibernate_after_s=plan.hibernate_after_s,
         fsync=config.relational.wal_fsync if engine == "relational" else True,
     )
+
+
+def _storage_ceiling(plan: Plan) -> int | None:
+    if plan.storage_bytes is None:
+        return None
+    return plan.storage_bytes * (100 + plan.storage_grace_percent) // 100
 
 
 def _connections(config: Settings, plan: Plan, engine: str) -> int:

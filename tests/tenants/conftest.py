@@ -62,4 +62,7 @@ def lasting_cast(transactional_db: None) -> Cast:
         cursor.execute(f"TRUNCATE {', '.join(EXCHANGE)}")
     if not Plan.objects.exists():
         import_module("tenants.usage.migrations.0002_plans").seed(apps, None)
+        import_module("tenants.usage.migrations.0003_hibernation").fill(apps, None)
+        import_module("tenants.usage.migrations.0004_measured").fill(apps, None)
+        import_module("tenants.billing.migrations.0002_prices").seed(apps, None)
     return Cast.assemble()

@@ -186,6 +186,13 @@ IAM_TOKEN_LIFE_S = 3600
 EXPORT_RETENTION = timedelta(days=7)
 UPLOAD_RETENTION = timedelta(hours=24)
 
+# --- Bills: what happens when (plans and prices are data) -----------------------------------------
+# invoice: tenants pay, and come into arrears if they do not; internal: costs are only shown.
+BILLING_COLLECTION = env.choice("WEFTKIT_BILLING_COLLECTION", "invoice", "internal")
+INVOICE_DRAFT_TIME = timedelta(hours=48)  # for usage that comes in late
+INVOICE_PAYMENT_TIME = timedelta(days=14)
+ARREARS_GRACE = timedelta(days=7)
+
 # --- Celery --------------------------------------------------------------------------------------
 REDIS_URL = env.text("WEFTKIT_REDIS_URL", "redis://localhost:6379")
 CELERY_BROKER_URL = env.celery_broker(REDIS_URL)
@@ -225,6 +232,10 @@ CELERY_BEAT_SCHEDULE = {
         ("forget hosts' old tasks", "publish.forget_tasks", 3600.0),
         ("drop expired secrets", "instances.sweep_secrets", 300.0),
         ("sample what is held", "usage.sample", 300.0),
+        ("follow storage quotas", "billing.follow_quotas", 5.0),
+        ("follow overdue invoices", "billing.follow_overdue", 60.0),
+        ("close months", "billing.close_months", 3600.0),
+        ("mail notices", "billing.mail_notices", 10.0),
         ("forget old usage keys", "usage.forget_claims", 3600.0),
         ("forget old minutes of usage", "usage.forget_minutes", 3600.0),
         ("forget old idempotency keys", "api.forget_keys", 3600.0),

@@ -14,7 +14,7 @@ from dataplane.observe.counters import COUNTER_WORD, COUNTERS
 from dataplane.observe.meter import Meter
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import RequestClass, UsageLine, Wait
-from engines.kit.records import InstanceRecord, Limits, Status
+from engines.kit.records import GrowthRefusal, InstanceRecord, Limits, Status
 from tests.dataplane.plane import instance
 from tests.servers import RedisServer
 
@@ -177,6 +177,44 @@ async def test_a_larger_quota_lifts_the_refusal_at_once(lite: Instance) -> None:
     larger = dataclasses.replace(lite.record.limits, storage_bytes=5000)
     lite.follow(dataclasses.replace(lite.record, limits=larger), storage_bytes=5000)
     assert lite.gate.admit(RequestClass.UNLIMITED, grows=True) is None
+
+
+def grows(instance: Instance) -> RequestError | Wait | None:
+    return instance.gate.admit(RequestClass.UNLIMITED, grows=True)
+
+
+async def test_between_quota_and_ceiling_growth_goes_on_until_the_grace_is_over(
+    lite: Instance,
+) -> None:
+    limits = dataclasses.replace(lite.record.limits, storage_ceiling_bytes=1100)
+    record = dataclasses.replace(lite.record, limits=limits)
+    lite.follow(record, storage_bytes=1100)
+    assert grows(lite) is None
+    lite.follow(record, storage_bytes=1101)
+    assert isinstance(grows(lite), RequestError)
+    over = dataclasses.replace(record, growth_refused=GrowthRefusal.STORAGE)
+    lite.follow(over, storage_bytes=1001)
+    refusal = grows(lite)
+    assert isinstance(refusal, RequestError)
+    assert refusal.reason is Reason.QUOTA
+    assert "storage quota" in refusal.message
+    # The host saw the deletions before the control plane did.
+    lite.follow(over, storage_bytes=1000)
+    assert grows(lite) is None
+
+
+async def test_in_arrears_only_growth_is_refused_whatever_is_stored(lite: Instance) -> None:
+    free = dataclasses.replace(lite.record.limits, storage_bytes=None)
+    record = dataclasses.replace(lite.record, limits=free, growth_refused=GrowthRefusal.ARREARS)
+    lite.follow(record)
+    refusal = grows(lite)
+    assert isinstance(refusal, RequestError)
+    assert refusal.reason is Reason.QUOTA
+    assert "arrears" in refusal.message
+    assert await lite.take(READ) is None
+    assert await lite.take(WRITE) is None
+    lite.follow(dataclasses.replace(record, growth_refused=None))
+    assert grows(lite) is None
 
 
 async def test_usage_is_of_the_connection_and_knows_the_plan(lite: Instance) -> None:
