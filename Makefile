@@ -10,7 +10,7 @@ HOT_TESTS := tests/engines/relational tests/engines/inmemory tests/dataplane/lim
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status test test-dataplane native lint types fmt bench conformance lock clean
+.PHONY: help up down status test test-dataplane native lint types fmt bench conformance screenshots lock clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -81,6 +81,12 @@ bench: $(VENV)/dev.stamp $(VENV)/native.stamp ## ratios against peers, measured 
 
 conformance: $(VENV)/dev.stamp $(VENV)/native.stamp ## other people's suites: SUITE=psycopg|redis|redis-as-admin CHECKOUT=path [ONLY=part]
 	$(BIN)/python -m tests.conformance $(SUITE) $(CHECKOUT) --only "$(ONLY)"
+
+SCREENSHOTS ?= /tmp/weftkit-screenshots
+screenshots: $(VENV)/dev.stamp ## a picture of each page at two widths: [SCREENSHOTS=folder]
+	@mkdir -p $(SCREENSHOTS)
+	WEFTKIT_SCREENSHOTS=$(SCREENSHOTS) DJANGO_SETTINGS_MODULE=weftkit_site.settings.test $(BIN)/python -m pytest -q tests/console/test_pages.py
+	@echo "the pictures are in $(SCREENSHOTS)"
 
 lock: $(VENV)/dev.stamp ## compile requirements/*.in again (needs uv)
 	for name in control dataplane dev native; do \

@@ -1,12 +1,11 @@
-"""Reads: what the dashboard shows a user, tenant by tenant."""
+"""Reads: what the dashboard's own pages show of a tenant."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from engines import registry
-from tenants.accounts.models import MemberRole, Tenant, User
-from tenants.accounts.permissions import role_allows
+from tenants.accounts.actors import Actor
 from tenants.instances.models import Instance, InstanceStatus
 from tenants.instances.selectors import Connection, connection_of, instance_list
 from tenants.operations.models import Operation
@@ -22,39 +21,33 @@ class InstanceRow:
     instance: Instance
     engine_title: str
     connection: Connection | None
-    is_hibernated: bool
+    state: str
 
 
-@dataclass(frozen=True, slots=True)
-class TenantSection:
-    """One tenant of the page."""
-
-    tenant: Tenant
-    role: MemberRole
-    rows: list[InstanceRow]
-    operations: list[Operation]
+def state_of(instance: Instance) -> str:
+    """Return what a badge says: its status, or what its server does while it is active."""
+    sleeps = instance.status == InstanceStatus.ACTIVE and instance.server_state == "hibernated"
+    return "hibernated" if sleeps else instance.status
 
 
-def dashboard_tenants(user: User) -> list[TenantSection]:
-    """Return the user's tenants with the instances that its role may see."""
-    memberships = user.memberships.select_related("tenant").order_by("tenant__handle")
-    return [_section(m.tenant, MemberRole(m.role)) for m in memberships]
-
-
-def _section(tenant: Tenant, role: MemberRole) -> TenantSection:
-    may_connect = role_allows(role, "credentials.read")
-    rows = [
+def instance_rows(actor: Actor) -> list[InstanceRow]:
+    """Return the instances that the actor may see, by their names."""
+    if not actor.may("instances.read"):
+        return []
+    may_connect = actor.may("credentials.read")
+    return [
         InstanceRow(
             instance=instance,
             engine_title=registry.load(instance.engine).title,
             connection=connection_of(instance=instance) if may_connect else None,
-            is_hibernated=(
-                instance.status == InstanceStatus.ACTIVE and instance.server_state == "hibernated"
-            ),
+            state=state_of(instance),
         )
-        for instance in instance_list(tenant=tenant).order_by("handle")
-        if role_allows(role, "instances.read")
+        for instance in instance_list(tenant=actor.tenant).order_by("handle")
     ]
-    may_follow = role_allows(role, "operations.read")
-    newest = operation_list(tenant=tenant).order_by("-id")[:OPERATIONS_SHOWN] if may_follow else []
-    return TenantSection(tenant, role, rows, list(newest))
+
+
+def operation_rows(actor: Actor) -> list[Operation]:
+    """Return the newest operations, if the actor may follow them."""
+    if not actor.may("operations.read"):
+        return []
+    return list(operation_list(tenant=actor.tenant).order_by("-id")[:OPERATIONS_SHOWN])

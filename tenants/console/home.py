@@ -1,4 +1,4 @@
-"""Pages: sign-in, the choice of a password after an invitation, the list of instances. Thin."""
+"""Pages without a tenant: sign-in, the choice of a password after an invitation, the way in."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, PasswordResetConfirmView
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.views.decorators.http import require_safe
 
 from tenants.accounts import sign_ins
 from tenants.accounts.models import User
-from tenants.console.selectors import dashboard_tenants
 from tenants.core.errors import TooManyError
 from tenants.core.middleware import request_id_of
 
@@ -71,6 +70,10 @@ class InvitationView(PasswordResetConfirmView):
 
 @login_required
 @require_safe
-def dashboard(request: HttpRequest) -> HttpResponse:
+def home(request: HttpRequest) -> HttpResponse:
+    """Go to the person's first tenant; say so if there is none."""
     assert isinstance(request.user, User)
-    return render(request, "console/dashboard.html", {"tenants": dashboard_tenants(request.user)})
+    first = request.user.memberships.select_related("tenant").order_by("tenant__handle").first()
+    if first is None:
+        return render(request, "console/no_tenant.html")
+    return redirect("console:overview", first.tenant.handle)

@@ -1,0 +1,104 @@
+"""A live daphne on the test database, Debian's Chromium, and a browser for each person."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from django.db import connection
+from playwright.sync_api import Browser, sync_playwright
+
+from tenants.accounts.models import User
+from tests.console.browser import CHROMIUM, Person, sign_in
+from tests.servers import PostgresServer, RedisServer, wait_until
+from tests.tenants.conftest import cast, django_db_modify_db_settings, lasting_cast
+
+__all__ = ["cast", "django_db_modify_db_settings", "lasting_cast"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Browse = Callable[..., Person]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _playwright_keeps_a_loop() -> Iterator[None]:
+    """Let the test use the ORM: Playwright's loop, which runs in this thread, never enters it."""
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    yield
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests of this folder."""
+    if not os.path.exists(CHROMIUM):
+        pytest.skip("Debian's chromium is not installed")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def live(
+    postgres: PostgresServer, redis: RedisServer, servers_home: Path, django_db_setup: None
+) -> Iterator[str]:
+    """The address of a daphne that serves the test database."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **{name: value for name, value in os.environ.items() if "WEFTKIT" not in name},
+        "DJANGO_SETTINGS_MODULE": "tests.console.live_settings",
+        "WEFTKIT_HOME": str(servers_home / "console"),
+        "WEFTKIT_DATABASE_URL": postgres.dsn(str(connection.settings_dict["NAME"])),
+        "WEFTKIT_REDIS_URL": f"unix://{redis.socket}",
+        "WEFTKIT_PORT_OFFSET": "0",
+    }
+    with (servers_home / "daphne.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "weftkit_site.bounded_daphne", "-v", "0",
+                "-e", f"tcp:{port}:interface=127.0.0.1", "weftkit_site.asgi:application",
+            ],
+            cwd=ROOT, env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None, (servers_home / "daphne.log").read_text()
+        try:
+            return httpx.get(f"{address}/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_until(answers, "daphne answers")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+@pytest.fixture
+def browse(live: str, chromium: Browser, lasting_cast: Any) -> Iterator[Browse]:
+    """Sign somebody in: `browse(cast.alice, scheme="dark", width=390)`; faults fail the test."""
+    people: list[Person] = []
+
+    def start(user: User | None, **options: Any) -> Person:
+        person = sign_in(chromium, live, user, **options)
+        people.append(person)
+        return person
+
+    yield start
+    for person in people:
+        person.context.close()
+    assert not [fault for person in people for fault in person.faults]

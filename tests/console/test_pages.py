@@ -1,0 +1,42 @@
+"""Every page of `pages.PAGES` at two widths, in both colour schemes: no serious violation of
+accessibility, no sideways scrolling, no error in the browser's console. With WEFTKIT_SCREENSHOTS
+set to a folder (`make screenshots`), a picture of each.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.console.browser import axe_violations, overflow_px
+from tests.console.conftest import Browse
+from tests.console.pages import PAGES, Look
+from tests.tenants.cast import Cast, serving_instance
+
+# Width -> scheme: both widths and both schemes in two visits.
+VISITS = {390: "dark", 1440: "light"}
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(settings: Any) -> None:
+    settings.OPERATION_WAIT_IN_TASK_S = 0
+
+
+@pytest.mark.parametrize("look", PAGES, ids=str)
+def test_a_page_is_accessible_and_fits(browse: Browse, lasting_cast: Cast, look: Look) -> None:
+    main = serving_instance(lasting_cast.acme)
+    cache = serving_instance(lasting_cast.acme, "cache", engine="inmemory")
+    look.seed(lasting_cast)
+    address = "/t/acme/" + look.address.format(instance=main.handle, cache=cache.handle)
+    for width, scheme in VISITS.items():
+        person = browse(getattr(lasting_cast, look.person), width=width, scheme=scheme)
+        person.expected_statuses = {look.status} - {200}
+        page = person.open(address)
+        assert page.locator("h1").count() == 1
+        assert overflow_px(page) == 0
+        assert axe_violations(page) == []
+        if folder := os.environ.get("WEFTKIT_SCREENSHOTS"):
+            page.screenshot(path=Path(folder, f"{look.name}-{width}-{scheme}.png"), full_page=True)
