@@ -32,6 +32,19 @@ def pepper_is_known(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMe
 
 
 @register()
+def backup_key_is_known(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
+    """New backups are encrypted under the newest key; there must be one."""
+    if settings.BACKUP_KEYS and all(len(key) == 32 for key in settings.BACKUP_KEYS.values()):
+        return []
+    return [
+        Error(
+            "WEFTKIT_SECRETS_DIR holds no backup.<n> file, n from 1, of 64 hexadecimal digits.",
+            id="weftkit.E004",
+        ),
+    ]
+
+
+@register()
 def time_is_aware(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
     """Hours of usage and expiry are UTC everywhere."""
     if settings.USE_TZ and settings.TIME_ZONE == "UTC":

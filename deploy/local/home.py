@@ -1,6 +1,6 @@
 """The environment of the embedded default: the only reader of it in `deploy`.
 
-<home>/secrets/            django.key, master.key, pepper.1: hexadecimal, mode 0600
+<home>/secrets/            backup.1, django.key, master.key, pepper.1: hexadecimal, mode 0600
 <home>/tls/                our authority and the server certificate
 <home>/postgres/ redis/    the control plane's own servers
 <home>/instances/ ...      the instance host's (dataplane.host.paths)
@@ -29,7 +29,7 @@ from deploy.local.privilege import Account, account_for
 from engines.kit.settings import Settings, SettingsError, parse
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SECRET_BYTES = {"django.key": 64, "master.key": 32, "pepper.1": 32}
+SECRET_BYTES = {"backup.1": 32, "django.key": 64, "master.key": 32, "pepper.1": 32}
 PORT_OFFSET_MAX = 60_000
 CONSOLE_PORT_TLS, CONSOLE_PORT_PLAIN, ADMIN_PORT = 8443, 8088, 9090
 # As root: a directory with other content than ours is not given to another user.

@@ -16,6 +16,7 @@ from tenants.accounts.models import MemberRole
 READ = frozenset(
     {
         "tenant.read",
+        "backups.read",
         "members.read",
         "instances.read",
         "credentials.read",
@@ -34,6 +35,8 @@ OPERATE = frozenset(
 )
 WORK = OPERATE | frozenset(
     {
+        "backups.create",
+        "backups.restore",
         "instances.create",
         "instances.update",
         "instances.export",
@@ -46,6 +49,7 @@ WORK = OPERATE | frozenset(
 )
 ADMINISTER = frozenset(
     {
+        "backups.manage",
         "instances.delete",
         "members.manage",
         "policies.manage",

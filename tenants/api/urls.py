@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView
 from tenants.accounts import apis as accounts
 from tenants.api.docs import DocsView
 from tenants.audit import apis as audit
+from tenants.backups import apis as backups
 from tenants.iam import apis as iam
 from tenants.iam import policy_apis as policies
 from tenants.instances import apis as instances
@@ -19,6 +20,7 @@ app_name = "api"
 
 TENANT = "tenants/<str:tenant>"
 INSTANCE = f"{TENANT}/instances/<str:instance>"
+BACKUP = f"{TENANT}/backups/<uuid:backup_id>"
 CREDENTIAL = f"{INSTANCE}/credentials/<uuid:credential_id>"
 FILE = f"{INSTANCE}/files/<uuid:file_id>"
 OPERATION = f"{TENANT}/operations/<uuid:operation_id>"
@@ -35,9 +37,16 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{TENANT}/api-keys/<uuid:key_id>", "api-key", iam.ApiKeyDetailApi),
     (f"{TENANT}/api-keys/<uuid:key_id>/reroll", "api-key-reroll", iam.ApiKeyRerollApi),
     (f"{TENANT}/audit", "audit", audit.AuditListApi),
+    (f"{TENANT}/backups", "backups", backups.BackupListApi),
+    (BACKUP, "backup", backups.BackupDetailApi),
+    (f"{BACKUP}/restore", "backup-restore", backups.BackupRestoreApi),
+    (f"{BACKUP}/verify", "backup-verify", backups.BackupVerifyApi),
     (f"{TENANT}/iam/check", "iam-check", policies.IamCheckApi),
     (f"{TENANT}/instances", "instances", instances.InstanceListApi),
     (INSTANCE, "instance", instances.InstanceDetailApi),
+    (f"{INSTANCE}/backup-schedule", "backup-schedule", backups.BackupScheduleApi),
+    (f"{INSTANCE}/backups", "instance-backups", backups.InstanceBackupListApi),
+    (f"{INSTANCE}/clone", "instance-clone", backups.InstanceCloneApi),
     (f"{INSTANCE}/connection", "instance-connection", instances.InstanceConnectionApi),
     (f"{INSTANCE}/credentials", "credentials", credentials.CredentialListApi),
     (CREDENTIAL, "credential", credentials.CredentialDetailApi),

@@ -91,6 +91,7 @@ class Action:
 POLICY_SCOPE = ("scope", "instance", "resource_type", "value")
 REQUESTS: Mapping[tuple[str, str], Action] = {
     ("DELETE", "api-key"): Action("weftkit.api-key.revoke", message="revoke API key"),
+    ("DELETE", "backup"): Action("weftkit.backup.delete"),
     ("DELETE", "credential"): Action("weftkit.credential.revoke"),
     ("DELETE", "file"): Action("weftkit.file.delete"),
     ("DELETE", "instance"): Action("weftkit.instance.delete"),
@@ -99,6 +100,8 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("DELETE", "policy"): Action("weftkit.policy.delete"),
     ("DELETE", "service-id"): Action("weftkit.service-id.delete"),
     ("PATCH", "api-key"): Action("weftkit.api-key.update", severity=Severity.CRITICAL),
+    ("PATCH", "backup"): Action("weftkit.backup.update"),
+    ("PATCH", "backup-schedule"): Action("weftkit.backup-schedule.update"),
     ("PATCH", "instance"): Action("weftkit.instance.update"),
     ("PATCH", "member"): Action("weftkit.member.update", severity=Severity.CRITICAL),
     ("PATCH", "my-key"): Action("weftkit.api-key.update", severity=Severity.CRITICAL),
@@ -110,11 +113,15 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("POST", "api-keys"): Action(
         "weftkit.api-key.create", made="id", severity=Severity.CRITICAL, message="create API key"
     ),
+    ("POST", "backup-restore"): Action("weftkit.backup.restore", made="instance"),
+    ("POST", "backup-verify"): Action("weftkit.backup.verify"),
     ("POST", "credential-rotate"): Action("weftkit.credential.rotate"),
     ("POST", "credentials"): Action(
         "weftkit.credential.create", made="id", severity=Severity.CRITICAL
     ),
     ("POST", "files"): Action("weftkit.file.create", made="id"),
+    ("POST", "instance-backups"): Action("weftkit.backup.create"),
+    ("POST", "instance-clone"): Action("weftkit.instance.clone", made="instance"),
     ("POST", "instance-export"): Action("weftkit.instance.export"),
     ("POST", "instance-import"): Action("weftkit.instance.import"),
     ("POST", "instance-resume"): Action("weftkit.instance.resume"),
@@ -137,6 +144,7 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
 # What no changing request below a tenant asks for. Parts of an upload leave no events:
 # the making of the file and its import do.
 OTHERS: tuple[Action, ...] = (
+    Action("weftkit.backup.expire", severity=Severity.WARNING),
     Action("weftkit.file.download", severity=Severity.WARNING),
     Action("weftkit.instance.purge"),
     Action("weftkit.session.start", message="sign in to"),

@@ -6,6 +6,7 @@ Every function locks the instance's row first. Credentials are in `credentials.p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -31,13 +32,15 @@ from tenants.iam.addresses import cidrs_clean
 from tenants.instances.models import BLOCKS_MAX, AuthMethod, Instance, InstanceStatus
 from tenants.instances.status import instance_desire, instance_term
 from tenants.instances.tags import tags_clean
-from tenants.operations.models import Operation
+from tenants.operations.models import Operation, OperationState
 from tenants.operations.services import operation_start
 from tenants.publish.services import record_publish
 from tenants.usage.models import Plan
 from tenants.usage.selectors import plan_get
 
 _S = InstanceStatus
+# Kinds of operations that make an instance with data of another one.
+FILLING = ("clone", "restore")
 
 
 @transaction.atomic
@@ -55,11 +58,14 @@ def instance_create(
     is_default: bool = False,
     auth_method: AuthMethod = AuthMethod.PASSWORD,
     tags: Mapping[str, str] | None = None,
+    kind: str = "provision",
+    params: Mapping[str, Any] | None = None,
     idempotency_key: str = "",
 ) -> Operation:
     """Make the instance `<tenant>-<name>` and start to provision it; its record says so at once.
 
     The tenant's handle leads, so that no tenant learns from a taken name what another one has.
+    `kind` and `params` are of the operation that fills it: restore, clone.
     """
     if engine not in registry.names():
         raise invalid_field("engine", f"there is none of that name: {', '.join(registry.names())}")
@@ -96,7 +102,11 @@ def instance_create(
         raise ConflictError("this name is taken", code="name_taken") from error
     record_publish(instance=instance)
     return operation_start(
-        kind="provision", instance=instance, actor=actor, idempotency_key=idempotency_key
+        kind=kind,
+        instance=instance,
+        actor=actor,
+        params=params,
+        idempotency_key=idempotency_key,
     )
 
 
@@ -147,9 +157,21 @@ def instance_suspend(*, instance: Instance, actor: str, idempotency_key: str = "
 
 @transaction.atomic
 def instance_resume(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
-    """Bring a suspended instance back into service, or try to provision a failed one again."""
+    """Bring a suspended instance back into service, or try to provision a failed one again.
+
+    One that was to be filled is filled: it never comes into service empty.
+    """
     instance = _locked(instance)
     kind = "provision" if instance.status == _S.FAILED else "resume"
+    filled = _unfinished_filling(instance)
+    if kind == "provision" and filled is not None:
+        return operation_start(
+            kind=filled.kind,
+            instance=instance,
+            actor=actor,
+            params=filled.params,
+            idempotency_key=idempotency_key,
+        )
     return operation_start(
         kind=kind, instance=instance, actor=actor, idempotency_key=idempotency_key
     )
@@ -204,6 +226,14 @@ def _purge_one(instance: Instance) -> bool:
             target=f"instances/{instance.handle}",
         )
     return True
+
+
+def _unfinished_filling(instance: Instance) -> Operation | None:
+    """Return what was to fill a new instance and never did; data that came later are not lost."""
+    fillings = Operation.objects.filter(instance=instance, kind__in=FILLING).order_by("pk")
+    if fillings.filter(state=OperationState.SUCCEEDED).exists():
+        return None
+    return fillings.last()
 
 
 def _locked(instance: Instance) -> Instance:

@@ -3,6 +3,8 @@
 The runner calls `do` inside a transaction that holds the operation's and the instance's row lock,
 and marks the step done in that same transaction. So a step's database work happens exactly once;
 still it must stand being repeated. A step never blocks: it returns `Waiting`, and is called again.
+What takes seconds (moving bytes) it returns as `Work`: the runner does a slice of it without any
+lock, and calls the step again.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from tenants.core.errors import ServiceError
 from tenants.instances.models import Instance, InstanceStatus
@@ -26,9 +28,27 @@ class StepError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Not yet: look again when the instance host reports, or at `until`."""
+    """Not yet: look again when the instance host reports, or at `until`.
+
+    `task_id` is the host's task that the step waits for, whose bytes are the operation's progress;
+    None: the task that has the operation's own id, if there is one.
+    """
 
     until: datetime | None = None
+    task_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Not yet: `slice` is to be done without locks, a second or two of it, and leaves its own mark.
+
+    It may be done twice, also by two workers at once and after the operation has ended: whatever it
+    writes must stand that. `bytes_done` of `bytes_total` were done before.
+    """
+
+    slice: Callable[[], None]
+    bytes_done: int = 0
+    bytes_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +58,20 @@ class Job:
     instance: Instance
     params: Mapping[str, Any] = field(default_factory=dict)
     operation_id: UUID | None = None  # None outside of an operation
+    attempt: int = 1
+
+    def task_id(self, name: str) -> UUID:
+        """Return the id of a task of the host that belongs to this attempt of the operation."""
+        return uuid5(self.own_id, f"{name} {self.attempt}")
+
+    @property
+    def own_id(self) -> UUID:
+        """The operation's id, where there is one."""
+        assert self.operation_id is not None
+        return self.operation_id
 
 
-Do = Callable[[Job], Waiting | None]
+Do = Callable[[Job], Waiting | Work | None]
 Undo = Callable[[Job], None]
 
 

@@ -1,6 +1,7 @@
 """Every kind of operation and its steps, alphabetical.
 
-The functions are `instances/steps.py`, those of export and import `instances/transfer_steps.py`.
+The functions are `instances/steps.py`, those of export and import `instances/transfer_steps.py`,
+those with backups `backups/steps.py`.
 """
 
 from __future__ import annotations
@@ -8,11 +9,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+from tenants.backups import steps as backup_steps
 from tenants.instances import steps, transfer_steps
 from tenants.instances.models import InstanceStatus as S
 from tenants.operations.job import Kind, Step
 
+# Bytes go at some 50 MB/s, and a large instance has many.
+BYTES_DEADLINE = timedelta(hours=24)
+
+# How an instance is made of stored files, once it has been picked which.
+RESTORE_STEPS = (
+    Step("pick", "Choose the stored files", backup_steps.pick),
+    Step("request", "Ask the host for a server", steps.request_new, steps.ask_absent),
+    Step("server", "Wait until the server runs", steps.server_is_running),
+    Step("fetch", "Fetch and decrypt the files", backup_steps.is_staged),
+    Step("load", "Ask the host to load them", backup_steps.ask_load),
+    Step("prepare", "Load the files beside the data", backup_steps.is_loaded),
+    Step("switch", "Put the loaded data in place", backup_steps.is_in_place),
+    Step("activate", "Let clients in", steps.activate_new),
+)
+
 KINDS: Mapping[str, Kind] = {
+    "backup": Kind(
+        starts_from=frozenset({S.ACTIVE}),
+        steps=(
+            Step("request", "Ask the host to save the data", backup_steps.ask_save),
+            Step("save", "Wait until the data are saved", backup_steps.is_saved),
+            Step("store", "Encrypt and store what was saved", backup_steps.is_shipped),
+            Step("keep", "Keep the backup", backup_steps.keep),
+        ),
+        deadline=BYTES_DEADLINE,
+        reopen=backup_steps.save_again,
+        ended=backup_steps.save_ended,
+    ),
+    "clone": Kind(
+        starts_from=frozenset({S.PROVISIONING, S.FAILED}),
+        steps=(
+            Step("snapshot", "Wait for the source's backup", backup_steps.snapshot_is_taken),
+            *RESTORE_STEPS,
+            Step("drop", "Drop the source's backup", backup_steps.drop_snapshot),
+        ),
+        deadline=BYTES_DEADLINE,
+        reopen=backup_steps.restore_again,
+        ended=backup_steps.restore_ended,
+        before_cancel=backup_steps.take_restore_back,
+    ),
     "delete": Kind(
         starts_from=frozenset({S.PROVISIONING, S.ACTIVE, S.SUSPENDED, S.FAILED}),
         steps=(
@@ -66,6 +107,14 @@ KINDS: Mapping[str, Kind] = {
         is_cancellable=False,
         reopen=steps.ask_absent,
     ),
+    "restore": Kind(
+        starts_from=frozenset({S.PROVISIONING, S.FAILED}),
+        steps=RESTORE_STEPS,
+        deadline=BYTES_DEADLINE,
+        reopen=backup_steps.restore_again,
+        ended=backup_steps.restore_ended,
+        before_cancel=backup_steps.take_restore_back,
+    ),
     "resume": Kind(
         starts_from=frozenset({S.SUSPENDED}),
         steps=(
@@ -104,5 +153,18 @@ KINDS: Mapping[str, Kind] = {
         ),
         reopen=steps.ask_run,
         ended=steps.return_ended,
+    ),
+    "verify": Kind(
+        starts_from=frozenset({S.ACTIVE, S.SUSPENDED}),
+        steps=(
+            Step("pick", "Choose the stored files", backup_steps.pick),
+            Step("fetch", "Fetch and decrypt the files", backup_steps.is_staged),
+            Step("load", "Ask the host to load them", backup_steps.ask_verify),
+            Step("prepare", "Load the files beside the data", backup_steps.is_loaded),
+            Step("compare", "Compare with what was saved", backup_steps.is_as_saved),
+        ),
+        deadline=BYTES_DEADLINE,
+        reopen=backup_steps.verify_again,
+        ended=backup_steps.verify_ended,
     ),
 }

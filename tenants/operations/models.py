@@ -53,6 +53,10 @@ class Operation(BaseModel):
     takeovers = models.PositiveIntegerField(default=0)  # from workers that died, in this attempt
     progress_done = models.PositiveIntegerField(default=0)
     progress_total = models.PositiveIntegerField()
+    # Of the step that moves bytes: our own count, or the host's task that counts them.
+    moved_bytes = models.BigIntegerField(null=True, blank=True)
+    moved_total = models.BigIntegerField(null=True, blank=True)
+    host_task_id = models.UUIDField(null=True, blank=True)
     error_code = models.CharField(max_length=64, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
     run_after = models.DateTimeField(default=timezone.now)  # from then on the reaper sends it

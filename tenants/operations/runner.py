@@ -2,6 +2,7 @@
 
     claim ─► advance one step in one transaction ─► ... ─► ended
                  │ not yet: wait for the host, bounded ─► park: give the lease back for now
+                 │ bytes to move: a slice of them without locks, under a longer lease
 
 Two workers never advance one operation: each transaction locks the row and checks the lease's
 token. A killed worker leaves a lease that runs out; the reaper sends the operation again, and the
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID
 
@@ -24,10 +25,16 @@ from django.utils import timezone
 
 from tenants.core.errors import ServiceError
 from tenants.instances.models import Instance
-from tenants.operations.job import Job, Waiting
+from tenants.operations.job import Job, Waiting, Work
 from tenants.operations.kinds import KINDS
 from tenants.operations.models import LIVE, Operation, OperationState, OperationStep, StepState
-from tenants.operations.services import UNFINISHED, operation_end, operation_fail
+from tenants.operations.services import (
+    REQUEUE_AFTER,
+    UNFINISHED,
+    operation_end,
+    operation_enqueue,
+    operation_fail,
+)
 from tenants.operations.waiting import HostReports
 
 log = structlog.get_logger(__name__)
@@ -35,6 +42,9 @@ log = structlog.get_logger(__name__)
 # A notification can be lost; then the next look comes this much later. It also renews the lease.
 POLL_S = 1.0
 PARK = timedelta(seconds=2)
+# So long one message moves bytes; then the others that wait get their turn.
+WORK_IN_TASK_S = 20.0
+WORK_AGAIN = timedelta(seconds=5)
 
 
 class LeaseLostError(Exception):
@@ -59,13 +69,21 @@ def operation_run(*, operation_id: UUID) -> None:
 
 
 def _run_claimed(operation_id: UUID, token: UUID) -> None:
-    patience_until = time.monotonic() + settings.OPERATION_WAIT_IN_TASK_S
+    started = time.monotonic()
+    patience_until = started + settings.OPERATION_WAIT_IN_TASK_S
     with HostReports() as reports:
         while True:
             progress = _advance_or_fail(operation_id, token)
             if progress is Progress.ENDED:
                 return
             if progress is Progress.ADVANCED:
+                continue
+            if isinstance(progress, Work):
+                if time.monotonic() - started > WORK_IN_TASK_S:
+                    if _park(operation_id, token, until=timezone.now()):
+                        return
+                elif not _work(operation_id, token, progress):
+                    return
                 continue
             assert isinstance(progress, Waiting)
             # Listening begins before the second look, so no report falls in between.
@@ -74,8 +92,32 @@ def _run_claimed(operation_id: UUID, token: UUID) -> None:
             remaining = patience_until - time.monotonic()
             if progress.until is None and remaining > 0:
                 reports.wait(min(POLL_S, remaining))
-            elif _park(operation_id, token, progress):
+            elif _park(operation_id, token, until=progress.until or timezone.now() + PARK):
                 return
+
+
+def _work(operation_id: UUID, token: UUID, work: Work) -> bool:
+    """Do one slice of a step's work, without a lock; False if the operation failed over it."""
+    try:
+        work.slice()
+    except (OperationalError, InterfaceError):
+        raise
+    except ServiceError as error:
+        return _fail(operation_id, token, error.code, error.message)
+    except OSError:
+        # A storage that is away for a moment comes back; the deadline ends it if it does not.
+        log.exception("an operation's bytes could not be moved")
+        return not _park(operation_id, token, until=timezone.now() + WORK_AGAIN)
+    except Exception:
+        log.exception("an operation's work raised")
+        return _fail(operation_id, token, "internal", "WeftKit failed; the log has the reason")
+    return True
+
+
+def _fail(operation_id: UUID, token: UUID, code: str, message: str) -> bool:
+    with transaction.atomic():
+        operation_fail(operation=_owned(operation_id, token), code=code, message=message)
+    return False
 
 
 def _claim(operation_id: UUID) -> UUID | None:
@@ -93,7 +135,7 @@ def _claim(operation_id: UUID) -> UUID | None:
     return token if claimed else None
 
 
-def _advance_or_fail(operation_id: UUID, token: UUID) -> Progress | Waiting:
+def _advance_or_fail(operation_id: UUID, token: UUID) -> Progress | Waiting | Work:
     try:
         return _advance(operation_id, token)
     except (LeaseLostError, OperationalError, InterfaceError):
@@ -105,13 +147,12 @@ def _advance_or_fail(operation_id: UUID, token: UUID) -> Progress | Waiting:
     except Exception:  # whatever a step raises must not leave the operation hanging
         code, message = "internal", "WeftKit failed; the log has the reason"
         log.exception("an operation's step raised")
-    with transaction.atomic():
-        operation_fail(operation=_owned(operation_id, token), code=code, message=message)
+    _fail(operation_id, token, code, message)
     return Progress.ENDED
 
 
 @transaction.atomic
-def _advance(operation_id: UUID, token: UUID) -> Progress | Waiting:
+def _advance(operation_id: UUID, token: UUID) -> Progress | Waiting | Work:
     """Do, or undo, one step; its marks are written in the transaction of its work."""
     operation = _owned(operation_id, token)
     now = timezone.now()
@@ -120,19 +161,22 @@ def _advance(operation_id: UUID, token: UUID) -> Progress | Waiting:
         return Progress.ENDED
     # `of`: the steps need no lock on tenant and plan.
     instance = Instance.objects.select_for_update(of=("self",)).get(pk=operation.instance_id)
-    job = Job(instance, operation.params, operation.pk)
+    job = Job(instance, operation.params, operation.pk, operation.attempt)
     if operation.state == OperationState.CANCELLING:
-        progress: Progress | Waiting = _step_back(operation, job)
+        progress: Progress | Waiting | Work = _step_back(operation, job)
     else:
         progress = _step_on(operation, job)
     if progress is not Progress.ENDED:
+        lease_s = settings.OPERATION_LEASE_S
+        if isinstance(progress, Work):
+            lease_s = settings.OPERATION_WORK_LEASE_S
         operation.heartbeat_at = now
-        operation.lease_until = now + timedelta(seconds=settings.OPERATION_LEASE_S)
+        operation.lease_until = now + timedelta(seconds=lease_s)
         operation.save()
     return progress
 
 
-def _step_on(operation: Operation, job: Job) -> Progress | Waiting:
+def _step_on(operation: Operation, job: Job) -> Progress | Waiting | Work:
     if operation.started_at is None:
         operation.started_at = timezone.now()
     operation.state = OperationState.RUNNING
@@ -143,9 +187,19 @@ def _step_on(operation: Operation, job: Job) -> Progress | Waiting:
     waiting = KINDS[operation.kind].steps[step.index].do(job)
     _mark(step, StepState.RUNNING if waiting else StepState.DONE)
     if waiting:
+        _note_bytes(operation, waiting)
         return waiting
     operation.progress_done = step.index + 1
     return Progress.ADVANCED
+
+
+def _note_bytes(operation: Operation, waiting: Waiting | Work) -> None:
+    """Write how far the step is, or which task of the host knows."""
+    if isinstance(waiting, Work):
+        operation.moved_bytes, operation.moved_total = waiting.bytes_done, waiting.bytes_total
+    else:
+        operation.host_task_id = waiting.task_id
+        operation.moved_bytes = operation.moved_total = None
 
 
 def _step_back(operation: Operation, job: Job) -> Progress:
@@ -176,7 +230,7 @@ def _mark(step: OperationStep, state: StepState) -> None:
 
 
 @transaction.atomic
-def _park(operation_id: UUID, token: UUID, waiting: Waiting) -> bool:
+def _park(operation_id: UUID, token: UUID, *, until: datetime) -> bool:
     """Give the lease back: a worker is too good to wait long. The reaper sends it when it is due.
 
     False if the operation was cancelled meanwhile: then there is work to do now.
@@ -184,8 +238,11 @@ def _park(operation_id: UUID, token: UUID, waiting: Waiting) -> bool:
     operation = _owned(operation_id, token)
     if operation.state == OperationState.CANCELLING:
         return False
-    operation.run_after = waiting.until or timezone.now() + PARK
+    operation.run_after = until
     operation.lease_token = operation.lease_until = None
+    if until <= timezone.now():
+        operation.run_after = timezone.now() + REQUEUE_AFTER
+        operation_enqueue(operation_id=operation.pk)
     operation.save()
     return True
 

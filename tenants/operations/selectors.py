@@ -11,8 +11,13 @@ from tenants.accounts.models import Tenant
 from tenants.core.errors import NotFoundError
 from tenants.operations.models import Operation
 
-# A task of the instance host has the id of the operation that it belongs to.
-OF_TASK = "(SELECT {} FROM publish.task WHERE task_id = operations_operation.id)"
+# Our own count, or that of the host's task, which has the operation's id if none other is named.
+BYTES = (
+    "coalesce({own}, (SELECT {of_task} FROM publish.task WHERE task_id ="
+    " coalesce(operations_operation.host_task_id, operations_operation.id)))"
+)
+BYTES_DONE = BYTES.format(own="moved_bytes", of_task="done_bytes")
+BYTES_TOTAL = BYTES.format(own="moved_total", of_task="total_bytes")
 
 
 def operation_list(*, tenant: Tenant) -> QuerySet[Operation]:
@@ -22,8 +27,8 @@ def operation_list(*, tenant: Tenant) -> QuerySet[Operation]:
         .select_related("instance")
         .prefetch_related("steps")
         .annotate(
-            bytes_done=RawSQL(OF_TASK.format("done_bytes"), [], BigIntegerField()),
-            bytes_total=RawSQL(OF_TASK.format("total_bytes"), [], BigIntegerField()),
+            bytes_done=RawSQL(BYTES_DONE, [], BigIntegerField()),
+            bytes_total=RawSQL(BYTES_TOTAL, [], BigIntegerField()),
         )
     )
 

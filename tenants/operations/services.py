@@ -111,7 +111,7 @@ def operation_cancel(*, operation: Operation) -> Operation:
         )
     if (before := KINDS[operation.kind].before_cancel) is not None:
         instance = Instance.objects.select_for_update().get(pk=operation.instance_id)
-        before(Job(instance, operation.params, operation.pk))
+        before(Job(instance, operation.params, operation.pk, operation.attempt))
     operation.state = OperationState.CANCELLING
     operation.run_after = timezone.now() + PATIENCE
     operation.save(update_fields=["state", "run_after", "updated_at"])
@@ -144,7 +144,7 @@ def operation_retry(*, operation: Operation) -> Operation:
         state=StepState.PENDING, finished_at=None
     )
     if spec.reopen is not None:
-        spec.reopen(Job(instance, operation.params, operation.pk))
+        spec.reopen(Job(instance, operation.params, operation.pk, operation.attempt))
     operation_enqueue(operation_id=operation.pk)
     return operation
 
@@ -170,7 +170,7 @@ def operation_fail(*, operation: Operation, code: str, message: str) -> None:
     )
     ended = KINDS[operation.kind].ended
     if ended is not None:
-        job = Job(instance, operation.params, operation.pk)
+        job = Job(instance, operation.params, operation.pk, operation.attempt)
         ended(job, f"{operation.kind} failed: {message}"[:500])
 
 

@@ -48,7 +48,7 @@ def test_peppers_are_numbered_files(tmp_path: Path) -> None:
     (tmp_path / "pepper.1").write_text("00ff\n")
     (tmp_path / "pepper.12").write_text("aa")
     (tmp_path / "pepper.old").write_text("zz")
-    assert env.peppers(tmp_path) == {1: b"\x00\xff", 12: b"\xaa"}
+    assert env.numbered_secrets(tmp_path, "pepper") == {1: b"\x00\xff", 12: b"\xaa"}
     assert env.secret(tmp_path, "absent") == ""
 
 

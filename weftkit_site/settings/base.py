@@ -29,8 +29,9 @@ CONSOLE_URL = f"{'https' if TLS_CERT else 'http'}://{PUBLIC_HOST}:{CONSOLE_PORT}
 # --- Secrets -------------------------------------------------------------------------------------
 SECRETS_DIR = Path(env.text("WEFTKIT_SECRETS_DIR", str(WEFTKIT_HOME / "secrets")))
 SECRET_KEY = env.secret(SECRETS_DIR, "django.key")
-PEPPERS = env.peppers(SECRETS_DIR)
+PEPPERS = env.numbered_secrets(SECRETS_DIR, "pepper")
 PEPPER_ID = max(PEPPERS, default=0)
+BACKUP_KEYS = env.numbered_secrets(SECRETS_DIR, "backup")
 
 # --- Django --------------------------------------------------------------------------------------
 DEBUG = False
@@ -44,6 +45,7 @@ INSTALLED_APPS = [
     "tenants.operations",
     "tenants.publish",
     "tenants.audit",
+    "tenants.backups",
     "tenants.billing",
     "tenants.console",
     "tenants.api",
@@ -118,7 +120,7 @@ STATICFILES_DIRS = [ROOT / "static"]
 STATIC_ROOT: Path | None = WEFTKIT_HOME / "static"
 WHITENOISE_ALLOW_ALL_ORIGINS = False
 
-# --- Files: exports and uploads, where the instance hosts find them ----------------------------
+# --- Files: exports and uploads, where the instance hosts find them; backups, encrypted ----------
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
@@ -131,6 +133,7 @@ STORAGES = {
             "directory_permissions_mode": 0o700,
         },
     },
+    "backups": env.backup_storage(WEFTKIT_HOME / "backups"),
 }
 
 # --- REST API ------------------------------------------------------------------------------------
@@ -162,6 +165,9 @@ SPECTACULAR_SETTINGS = {
         "tenants.api.schema.add_problems",
     ],
     "ENUM_NAME_OVERRIDES": {
+        "BackupKind": "tenants.backups.models.BackupKind",
+        "BackupOrigin": "tenants.backups.models.BackupOrigin",
+        "BackupState": "tenants.backups.models.BackupState",
         "MemberRole": "tenants.accounts.models.MemberRole",
         "CredentialRole": "tenants.instances.models.CredentialRole",
         "FileOrigin": "tenants.instances.models.FileOrigin",
@@ -180,6 +186,8 @@ INSTANCES_PER_TENANT_MAX = env.number("WEFTKIT_INSTANCES_PER_TENANT_MAX", 50)
 # A worker renews its lease at least once a second; a reaper looks every three. So an operation
 # whose worker was killed goes on within ten seconds.
 OPERATION_LEASE_S = 6
+# While it moves bytes it has longer: a slow object storage answers or fails within this.
+OPERATION_WORK_LEASE_S = 30
 # A host that lives answers in a fraction of this; one that does not must not keep all workers.
 OPERATION_WAIT_IN_TASK_S = 5.0
 QUARANTINE_RETENTION = timedelta(days=7)
@@ -233,6 +241,10 @@ CELERY_BEAT_SCHEDULE = {
         ("purge what left quarantine", "instances.purge_due", 60.0),
         ("remove expired files", "instances.sweep_files", 300.0),
         ("forget hosts' old tasks", "publish.forget_tasks", 3600.0),
+        ("start backups that are due", "backups.start_due", 15.0),
+        ("end backups that are kept no longer", "backups.expire", 60.0),
+        ("remove bytes of backups", "backups.sweep", 60.0),
+        ("wrap backups' keys anew", "backups.rewrap_keys", 3600.0),
         ("drop expired secrets", "instances.sweep_secrets", 300.0),
         ("sample what is held", "usage.sample", 300.0),
         ("follow storage quotas", "billing.follow_quotas", 5.0),

@@ -66,13 +66,49 @@ def secret(directory: Path, name: str) -> str:
     return path.read_text(encoding="ascii").strip() if path.is_file() else ""
 
 
-def peppers(directory: Path) -> dict[int, bytes]:
-    """Return the peppers by number: the files `pepper.1`, `pepper.2`, ... hold hex text."""
+def numbered_secrets(directory: Path, name: str) -> dict[int, bytes]:
+    """Return secrets by number: the files `<name>.1`, `<name>.2`, ... hold hex text."""
     found = {}
-    for path in directory.glob("pepper.*"):
-        if match := re.fullmatch(r"pepper\.([1-9][0-9]*)", path.name):
+    for path in directory.glob(f"{name}.*"):
+        if match := re.fullmatch(rf"{name}\.([1-9][0-9]*)", path.name):
             found[int(match[1])] = bytes.fromhex(secret(directory, path.name))
     return found
+
+
+def backup_storage(directory: Path) -> dict[str, Any]:
+    """Return the entry of STORAGES for backups: a bucket if one is named, else `directory`.
+
+    Without keys in the environment the bucket is reached as boto3 finds them (profile, role).
+    """
+    if not (bucket := text("WEFTKIT_BACKUPS_S3_BUCKET")):
+        return {
+            "BACKEND": "tenants.instances.depot.DurableStorage",
+            "OPTIONS": {
+                "location": directory,
+                "allow_overwrite": True,
+                "file_permissions_mode": 0o600,
+                "directory_permissions_mode": 0o700,
+            },
+        }
+    from botocore.config import Config  # only here: it takes a while to load
+
+    return {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": bucket,
+            "location": text("WEFTKIT_BACKUPS_S3_PREFIX"),
+            "endpoint_url": text("WEFTKIT_BACKUPS_S3_ENDPOINT") or None,
+            "region_name": text("WEFTKIT_BACKUPS_S3_REGION") or None,
+            "access_key": text("WEFTKIT_BACKUPS_S3_ACCESS_KEY") or None,
+            "secret_key": text("WEFTKIT_BACKUPS_S3_SECRET_KEY") or None,
+            "file_overwrite": True,
+            "default_acl": None,
+            # Below OPERATION_WORK_LEASE_S, so that a slow answer is not given up twice at once.
+            "client_config": Config(
+                connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2}
+            ),
+        },
+    }
 
 
 def database(url: str) -> dict[str, Any]:

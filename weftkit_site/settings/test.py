@@ -9,6 +9,7 @@ from weftkit_site.settings.base import *  # noqa: F403
 SECRET_KEY = "test-only-" + "0" * 54
 PEPPERS = {1: bytes(range(32))}
 PEPPER_ID = 1
+BACKUP_KEYS = {1: bytes(range(32, 64))}
 ALLOWED_HOSTS = ["testserver", "localhost"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CELERY_BROKER_URL = "memory://"

@@ -1,0 +1,309 @@
+"""REST: backups, and the instances that are made of them.
+
+GET, POST    .../instances/<handle>/backups   those of one instance; back it up now
+GET, PATCH   .../instances/<handle>/backup-schedule
+POST         .../instances/<handle>/clone     a new instance with what this one holds
+GET          .../backups                      all of the tenant's, also of purged instances
+GET, PATCH, DELETE  .../backups/<id>
+POST         .../backups/<id>/restore         a new instance
+POST         .../backups/<id>/verify
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from tenants.api.idempotency import idempotency_key, idempotent
+from tenants.api.schema import IDEMPOTENT
+from tenants.api.service_api import TenantApi
+from tenants.backups import schedules, selectors, services
+from tenants.backups.models import (
+    Backup,
+    BackupKind,
+    BackupOrigin,
+    BackupSchedule,
+    BackupState,
+    Cadence,
+    Verification,
+)
+from tenants.core.errors import NotFoundError
+from tenants.instances import selectors as instances
+from tenants.instances.apis import NAME_PATTERN
+from tenants.instances.models import BLOCKS_MAX
+from tenants.operations.apis import OperationOutput, accepted
+
+DAYS_MAX = 10_000
+PAGE = [OpenApiParameter("cursor", str), OpenApiParameter("limit", int)]
+
+
+class BackupOutput(serializers.ModelSerializer[Backup]):
+    instance = serializers.CharField(source="instance.handle")  # type: ignore[assignment]
+    engine = serializers.CharField(source="instance.engine")
+    kind = serializers.ChoiceField(BackupKind.choices)
+    origin = serializers.ChoiceField(BackupOrigin.choices)
+    state = serializers.ChoiceField(BackupState.choices)
+    verification = serializers.ChoiceField(Verification.choices)
+    parent = serializers.UUIDField(  # type: ignore[assignment]
+        source="parent_id", allow_null=True
+    )
+    verification_facts = serializers.DictField(
+        help_text="What was compared, or why the backup cannot be trusted."
+    )
+
+    class Meta:
+        model = Backup
+        fields = [
+            "id", "instance", "engine", "kind", "origin", "state", "label", "parent",
+            "size_bytes", "stored_bytes", "covers_from", "covers_to", "is_held", "expires_at",
+            "error", "verification", "verified_at", "verification_facts", "created_at",
+            "created_by", "finished_at",
+        ]  # fmt: skip
+
+
+class BackupFilter(serializers.Serializer[Backup]):
+    instance = serializers.CharField(required=False, max_length=40)  # type: ignore[assignment]
+    state = serializers.ChoiceField(BackupState.choices, required=False)
+    kind = serializers.ChoiceField(BackupKind.choices, required=False)
+
+
+class BackupInput(serializers.Serializer[Backup]):
+    kind = serializers.ChoiceField(
+        BackupKind.choices, required=False, help_text="The engine's first way if absent."
+    )
+    label = serializers.CharField(  # type: ignore[assignment]
+        max_length=80, required=False, allow_blank=True, default=""
+    )
+    keep_days = serializers.IntegerField(
+        min_value=1, max_value=DAYS_MAX, required=False, help_text="Absent: until it is deleted."
+    )
+
+
+class BackupChange(serializers.Serializer[Backup]):
+    label = serializers.CharField(  # type: ignore[assignment]
+        max_length=80, required=False, allow_blank=True
+    )
+    is_held = serializers.BooleanField(
+        required=False, help_text="A held backup is deleted by nobody, retention included."
+    )
+    keep_days = serializers.IntegerField(
+        min_value=1, max_value=DAYS_MAX, required=False, help_text="From now on."
+    )
+
+
+class NewInstanceInput(serializers.Serializer[Any]):
+    name = serializers.RegexField(
+        NAME_PATTERN, max_length=32, help_text="The handle becomes <tenant>-<name>."
+    )
+    plan = serializers.CharField(
+        max_length=32, required=False, default="", help_text="Absent: the plan of the old one."
+    )
+    blocks = serializers.IntegerField(min_value=1, max_value=BLOCKS_MAX, required=False)
+
+
+class ScheduleOutput(serializers.ModelSerializer[BackupSchedule]):
+    cadence = serializers.ChoiceField(Cadence.choices)
+
+    class Meta:
+        model = BackupSchedule
+        fields = [
+            "is_enabled", "cadence", "minute", "hour", "weekday", "keep_count", "keep_days",
+            "archives_wal", "next_at", "last_at", "last_refusal",
+        ]  # fmt: skip
+
+
+class ScheduleChange(serializers.Serializer[BackupSchedule]):
+    is_enabled = serializers.BooleanField(required=False)
+    cadence = serializers.ChoiceField(Cadence.choices, required=False)
+    minute = serializers.IntegerField(min_value=0, max_value=59, required=False)
+    hour = serializers.IntegerField(min_value=0, max_value=23, required=False, help_text="UTC.")
+    weekday = serializers.IntegerField(
+        min_value=0, max_value=6, required=False, help_text="Monday is 0."
+    )
+    keep_count = serializers.IntegerField(min_value=1, max_value=DAYS_MAX, required=False)
+    keep_days = serializers.IntegerField(min_value=1, max_value=DAYS_MAX, required=False)
+    archives_wal = serializers.BooleanField(
+        required=False, help_text="relational: archive the log, to restore to any second."
+    )
+
+
+class BackupListApi(TenantApi):
+    actions = {"GET": "backups.read"}
+
+    @extend_schema(
+        operation_id="backup_list",
+        parameters=[BackupFilter, *PAGE],
+        responses=BackupOutput(many=True),
+    )
+    def get(self, request: Request, tenant: str) -> Response:
+        """List the tenant's backups; those of purged instances are kept as long as they were to."""
+        wanted = self.query(BackupFilter)
+        rows = selectors.backup_list(tenant=self.actor.tenant)
+        if "instance" in wanted:
+            rows = rows.filter(instance__handle=wanted["instance"])
+        rows = rows.filter(**{key: wanted[key] for key in ("state", "kind") if key in wanted})
+        return self.page(rows, BackupOutput)
+
+
+class InstanceBackupListApi(TenantApi):
+    actions = {"GET": "backups.read", "POST": "backups.create"}
+
+    @extend_schema(
+        operation_id="instance_backup_list", parameters=PAGE, responses=BackupOutput(many=True)
+    )
+    def get(self, request: Request, tenant: str, instance: str) -> Response:
+        """List the backups of one instance."""
+        found = instances.instance_get(tenant=self.actor.tenant, handle=instance)
+        rows = selectors.backup_list(tenant=self.actor.tenant).filter(instance=found)
+        return self.page(rows, BackupOutput)
+
+    @extend_schema(
+        operation_id="backup_create",
+        request=BackupInput,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+        examples=[
+            OpenApiExample(
+                "Before a migration", {"label": "before 4.2", "keep_days": 7}, request_only=True
+            )
+        ],
+    )
+    @idempotent
+    def post(self, request: Request, tenant: str, instance: str) -> Response:
+        """Back an instance up now; clients are served meanwhile."""
+        found = instances.instance_get(tenant=self.actor.tenant, handle=instance)
+        operation = services.backup_create(
+            instance=found,
+            actor=self.actor.name,
+            idempotency_key=idempotency_key(request),
+            **self.validated(BackupInput),
+        )
+        return accepted(operation)
+
+
+class InstanceCloneApi(TenantApi):
+    actions = {"POST": "backups.restore"}
+
+    @extend_schema(
+        operation_id="instance_clone",
+        request=NewInstanceInput,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+        examples=[OpenApiExample("A copy to try on", {"name": "staging"}, request_only=True)],
+    )
+    @idempotent
+    def post(self, request: Request, tenant: str, instance: str) -> Response:
+        """Make a new instance with what this one holds now.
+
+        Plan, blocks and allowlist are those of this one if nothing is said; credentials are not.
+        """
+        found = instances.instance_get(tenant=self.actor.tenant, handle=instance)
+        operation = services.instance_clone(
+            instance=found,
+            actor=self.actor.name,
+            idempotency_key=idempotency_key(request),
+            **self.validated(NewInstanceInput),
+        )
+        return accepted(operation)
+
+
+class BackupDetailApi(TenantApi):
+    actions = {"GET": "backups.read", "PATCH": "backups.manage", "DELETE": "backups.manage"}
+
+    @extend_schema(operation_id="backup_get", responses=BackupOutput)
+    def get(self, request: Request, tenant: str, backup_id: UUID) -> Response:
+        """Get one backup."""
+        return Response(BackupOutput(_backup(self, backup_id)).data)
+
+    @extend_schema(operation_id="backup_change", request=BackupChange, responses=BackupOutput)
+    def patch(self, request: Request, tenant: str, backup_id: UUID) -> Response:
+        """Rename a backup, hold or release it, or keep it longer or shorter."""
+        found = _backup(self, backup_id)
+        changed = services.backup_change(backup=found, **self.validated(BackupChange))
+        return Response(BackupOutput(changed).data)
+
+    @extend_schema(operation_id="backup_delete", responses={204: None})
+    def delete(self, request: Request, tenant: str, backup_id: UUID) -> Response:
+        """Delete a backup for good; refused while it is held, in use, or others build on it."""
+        services.backup_delete(backup=_backup(self, backup_id))
+        return Response(status=204)
+
+
+class BackupRestoreApi(TenantApi):
+    actions = {"POST": "backups.restore"}
+
+    @extend_schema(
+        operation_id="backup_restore",
+        request=NewInstanceInput,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+        examples=[OpenApiExample("Beside the old one", {"name": "restored"}, request_only=True)],
+    )
+    @idempotent
+    def post(self, request: Request, tenant: str, backup_id: UUID) -> Response:
+        """Make a new instance with what the backup holds; no instance is ever overwritten."""
+        operation = services.backup_restore(
+            backup=_backup(self, backup_id),
+            actor=self.actor.name,
+            idempotency_key=idempotency_key(request),
+            **self.validated(NewInstanceInput),
+        )
+        return accepted(operation)
+
+
+class BackupVerifyApi(TenantApi):
+    actions = {"POST": "backups.create"}
+
+    @extend_schema(
+        operation_id="backup_verify",
+        request=None,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
+    def post(self, request: Request, tenant: str, backup_id: UUID) -> Response:
+        """Load the backup into a scratch server beside its instance, and compare."""
+        operation = services.backup_verify(
+            backup=_backup(self, backup_id),
+            actor=self.actor.name,
+            idempotency_key=idempotency_key(request),
+        )
+        return accepted(operation)
+
+
+class BackupScheduleApi(TenantApi):
+    actions = {"GET": "backups.read", "PATCH": "backups.manage"}
+
+    @extend_schema(operation_id="backup_schedule_get", responses=ScheduleOutput)
+    def get(self, request: Request, tenant: str, instance: str) -> Response:
+        """Get the schedule of an instance; 404 if it has none."""
+        found = instances.instance_get(tenant=self.actor.tenant, handle=instance)
+        schedule = selectors.schedule_find(instance=found)
+        if schedule is None:
+            raise NotFoundError("the instance has no backup schedule", code="no_schedule")
+        return Response(ScheduleOutput(schedule).data)
+
+    @extend_schema(
+        operation_id="backup_schedule_change",
+        request=ScheduleChange,
+        responses=ScheduleOutput,
+        examples=[
+            OpenApiExample(
+                "Each night", {"cadence": "daily", "hour": 2, "keep_days": 14}, request_only=True
+            )
+        ],
+    )
+    def patch(self, request: Request, tenant: str, instance: str) -> Response:
+        """Make or change the schedule: what is not said stays, or is the plan's default."""
+        found = instances.instance_get(tenant=self.actor.tenant, handle=instance)
+        schedule = schedules.schedule_change(instance=found, **self.validated(ScheduleChange))
+        return Response(ScheduleOutput(schedule).data)
+
+
+def _backup(api: TenantApi, backup_id: UUID) -> Backup:
+    return selectors.backup_get(tenant=api.actor.tenant, backup_id=backup_id)
