@@ -74,7 +74,7 @@ def _ship(file: StoredFile) -> None:
     key = data_key_of(file)
     offset = file.shipped_bytes
     until = time.monotonic() + SLICE_S
-    while offset < file.size_bytes and time.monotonic() < until:
+    while offset < file.size_bytes:
         size = min(file.chunk_bytes, file.size_bytes - offset)
         plain = _from_depot(file, offset, size)
         vault.chunk_write(file, key, offset // file.chunk_bytes, plain)
@@ -84,6 +84,8 @@ def _ship(file: StoredFile) -> None:
         if not moved:  # another worker was faster, or another attempt has begun
             return
         offset += size
+        if time.monotonic() > until:
+            return
 
 
 def _from_depot(file: StoredFile, offset: int, size: int) -> bytes:
@@ -99,10 +101,12 @@ def _fetching(file: StoredFile, name: str, offset: int) -> Callable[[], None]:
     def fetch() -> None:
         key, at = data_key_of(file), offset
         until = time.monotonic() + SLICE_S
-        while at < file.size_bytes and time.monotonic() < until:
+        while at < file.size_bytes:
             # Parts are whole, so what is there ends where a chunk ends.
             plain = vault.chunk_read(file, key, at // file.chunk_bytes)
             depot.part_save(name=name, offset=at, data=plain)
             at += len(plain)
+            if time.monotonic() > until:
+                return
 
     return fetch

@@ -61,7 +61,7 @@ def test_home_is_made_whole_and_for_nobody_else() -> None:
         for directory in (home.root, home.secrets, home.logs, home.run_dir):
             assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         names = sorted(each.name for each in home.secrets.iterdir())
-        assert names == ["django.key", "master.key", "pepper.1"]
+        assert names == ["backup.1", "django.key", "master.key", "pepper.1"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another user")

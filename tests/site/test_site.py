@@ -90,6 +90,7 @@ def test_every_app_says_what_it_is() -> None:
 def test_settings_load_in_a_process_of_their_own(name: str, tmp_path: Path) -> None:
     (tmp_path / "django.key").write_text("0123456789abcdef" * 4)
     (tmp_path / "pepper.1").write_text("cd" * 32)
+    (tmp_path / "backup.1").write_text("ef" * 32)
     environment = {
         **{key: value for key, value in os.environ.items() if "WEFTKIT" not in key},
         "DJANGO_SETTINGS_MODULE": f"weftkit_site.settings.{name}",

@@ -42,10 +42,12 @@ def django_db_modify_db_settings(postgres: PostgresServer) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_files(settings: Any, tmp_path: Path) -> None:
-    """Keep the files of each test in a directory of its own."""
-    entry = settings.STORAGES["files"]
-    options = {**entry["OPTIONS"], "location": tmp_path / "files"}
-    settings.STORAGES = {**settings.STORAGES, "files": {**entry, "OPTIONS": options}}
+    """Keep the files and backups of each test in a directory of its own."""
+    changed = {}
+    for name in ("files", "backups"):
+        entry = settings.STORAGES[name]
+        changed[name] = {**entry, "OPTIONS": {**entry["OPTIONS"], "location": tmp_path / name}}
+    settings.STORAGES = {**settings.STORAGES, **changed}
 
 
 @pytest.fixture

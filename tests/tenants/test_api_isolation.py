@@ -28,6 +28,7 @@ from tenants.instances.services import instance_delete, instance_suspend
 from tenants.operations.models import Operation
 from tenants.operations.services import operation_reset
 from tests.tenants.cast import Cast, person, serving_instance, settle, signed_in, uploaded
+from tests.tenants.host_part import ready_backup
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,17 @@ ENDPOINTS = [
     Endpoint("GET", "instance-usage", 200, 200),
     Endpoint("GET", "instance-usage-series", 200, 200),
     Endpoint("POST", "instance-suspend", 202, 202),
+    Endpoint("GET", "backups", 200, 200),
+    Endpoint("GET", "backup", 200, 200),
+    Endpoint("PATCH", "backup", 200, 403, {"is_held": True}),
+    Endpoint("DELETE", "backup", 204, 403),
+    Endpoint("POST", "backup-restore", 202, 202, {"name": "restored"}),
+    Endpoint("POST", "backup-verify", 202, 202),
+    Endpoint("GET", "instance-backups", 200, 200),
+    Endpoint("POST", "instance-backups", 202, 202, {"label": "new"}),
+    Endpoint("GET", "backup-schedule", 200, 200),
+    Endpoint("PATCH", "backup-schedule", 200, 403, {"cadence": "hourly"}),
+    Endpoint("POST", "instance-clone", 202, 202, {"name": "copy"}),
     Endpoint("POST", "instance-export", 202, 202),
     Endpoint("POST", "instance-import", 202, 202, {"file": FILE}),
     Endpoint("GET", "files", 200, 200),
@@ -180,6 +192,7 @@ def scene(cast: Cast) -> Scene:
             ).credential.pk,
             "operation_id": Operation.objects.get(kind="provision").pk,
             "file_id": uploaded(instance, b"REDIS0009").pk,
+            "backup_id": ready_backup(instance).pk,
         },
     )
 
@@ -232,6 +245,7 @@ def test_acmes_things_are_not_found_through_charlies_own_tenant(
     owns_one = {
         "api-keys",
         "audit",
+        "backups",
         "iam-check",
         "instances",
         "members",

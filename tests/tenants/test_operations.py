@@ -335,8 +335,8 @@ def test_an_operation_that_does_not_fit_the_status_is_refused(cast: Cast) -> Non
     assert Operation.objects.filter(kind="resume").count() == 0
 
 
-# Their steps work on more than the instance; test_credentials and test_transfers have them.
-OTHER_TABLES = {"rotate", "purge", "export", "import"}
+# Their steps work on more than the instance; test_credentials, _transfers and _backups have them.
+OTHER_TABLES = {"rotate", "purge", "export", "import", "backup", "clone", "restore", "verify"}
 STEPS = [(kind, step.name) for kind, spec in kinds.KINDS.items() for step in spec.steps]
 
 
