@@ -7,10 +7,12 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from engines.kit.iam import Match, Operator, Policy, Scope
+from engines.kit.iam import Match, Operator, Policy, Scope, Target, data_role
+from engines.kit.records import Role
 from tenants.accounts.models import Membership, Tenant
 from tenants.core.errors import NotFoundError
 from tenants.iam.models import AccessPolicy, ApiKey, ServiceId
+from tenants.instances.models import Credential
 
 # A policy's attribute -> the field of `Scope`.
 SCOPE_FIELDS = {
@@ -93,6 +95,23 @@ def policies_of_member(*, membership: Membership) -> tuple[Policy, ...]:
 def policies_of_service(*, service_id: UUID) -> tuple[Policy, ...]:
     """Return what a service id was granted."""
     return as_policies(AccessPolicy.objects.filter(service=service_id))
+
+
+def credential_role(*, credential: Credential, target: Target) -> Role | None:
+    """Return the role that a credential has in its instance now; None for none.
+
+    One that belongs to a service id has what the policies of that give there, and never more than
+    it was made for. Asks `ownership__service__policies`, which lists fetch before.
+    """
+    own = Role(credential.role)
+    owner = getattr(credential, "ownership", None)
+    if owner is None:
+        return own
+    service = owner.service
+    if not service.is_enabled or service.deleted_at is not None:
+        return None
+    given = data_role(as_policies(service.policies.all()), target)
+    return None if given is None else min(own, given, key=list(Role).index)
 
 
 def as_policies(rows: Iterable[AccessPolicy]) -> tuple[Policy, ...]:

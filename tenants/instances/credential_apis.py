@@ -6,16 +6,19 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from engines.kit import auth
+from engines.kit.iam import Target, data_action
 from engines.kit.records import Role
 from tenants.api.idempotency import idempotency_key, idempotent
 from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import TenantApi
+from tenants.core.errors import invalid_field
+from tenants.iam.selectors import credential_role, service_id_get
 from tenants.instances import credentials, selectors
 from tenants.instances.models import Credential, CredentialRole, CredentialSecret, Instance
 from tenants.operations.apis import OperationOutput
@@ -30,14 +33,25 @@ class SecretOutput(serializers.ModelSerializer[CredentialSecret]):
 class CredentialOutput(serializers.ModelSerializer[Credential]):
     role = serializers.ChoiceField(CredentialRole.choices)
     cidrs = serializers.ListField(child=serializers.CharField())
+    effective_role = serializers.SerializerMethodField()
+    service_id = serializers.UUIDField(source="ownership.service_id", allow_null=True, default=None)
     secrets = SecretOutput(many=True)
 
     class Meta:
         model = Credential
         fields = [
-            "id", "key_id", "username", "label", "role", "is_enabled", "is_configured", "cidrs",
-            "secrets", "expires_at", "last_used_at", "revoked_at", "created_by", "created_at",
+            "id", "key_id", "username", "label", "role", "effective_role", "service_id",
+            "is_enabled", "is_configured", "cidrs", "secrets", "expires_at", "last_used_at",
+            "revoked_at", "created_by", "created_at",
         ]  # fmt: skip
+
+    @extend_schema_field(serializers.ChoiceField(CredentialRole.choices, allow_null=True))
+    def get_effective_role(self, credential: Credential) -> str | None:
+        """Return what it may do now: a service id's policies may give less than `role`, or none."""
+        instance = credential.instance
+        target = Target(str(instance.tenant_id), instance.engine, instance.handle)
+        role = credential_role(credential=credential, target=target)
+        return role.value if role else None
 
 
 class CredentialCreated(CredentialOutput):
@@ -58,7 +72,13 @@ class CredentialRotated(CredentialCreated):
 
 
 class CredentialInput(serializers.Serializer[Credential]):
-    role = serializers.ChoiceField(CredentialRole.choices)
+    role = serializers.ChoiceField(
+        CredentialRole.choices,
+        required=False,
+        help_text="The most that it may do. A service id's credential may do what its policies"
+        " give, as they change; it can be left out there.",
+    )
+    service_id = serializers.UUIDField(allow_null=True, default=None)
     label = serializers.CharField(  # type: ignore[assignment]
         max_length=80, allow_blank=True, default=""
     )
@@ -102,8 +122,16 @@ class CredentialListApi(TenantApi):
         """Make a credential. Its password is shown here once."""
         found = selectors.instance_get(tenant=self.actor.tenant, handle=instance)
         data = self.validated(CredentialInput)
+        service_id, role = data.pop("service_id"), data.pop("role", None)
+        service = None
+        if service_id is not None:
+            service = service_id_get(tenant=self.actor.tenant, service_id=service_id)
+        elif role is None:
+            raise invalid_field("role", "a credential without a service id has a role")
+        role = Role(role or Role.ADMIN)
+        _demand_role(self, found, role)
         made = credentials.credential_create(
-            instance=found, actor=self.actor.name, **{**data, "role": Role(data["role"])}
+            instance=found, actor=self.actor.name, role=role, service=service, **data
         )
         return Response(_shown_once(found, made), status=201)
 
@@ -137,6 +165,7 @@ class CredentialRotateApi(TenantApi):
     def post(self, request: Request, tenant: str, instance: str, credential_id: UUID) -> Response:
         """Issue a new password, shown here once; the old one lives on for its grace."""
         credential = _find(self, instance, credential_id)
+        _demand_role(self, credential.instance, Role(credential.role))
         data = self.validated(RotateInput)
         grace = timedelta(seconds=data["grace_s"]) if "grace_s" in data else None
         made = credentials.credential_rotate(
@@ -153,6 +182,12 @@ class CredentialRotateApi(TenantApi):
 def _find(api: TenantApi, handle: str, credential_id: UUID) -> Credential:
     instance = selectors.instance_get(tenant=api.actor.tenant, handle=handle)
     return selectors.credential_get(instance=instance, credential_id=credential_id)
+
+
+def _demand_role(api: TenantApi, instance: Instance, role: Role) -> None:
+    """Refuse who may not do inside the instance what the password would let them do."""
+    target = api.actor.target(engine=instance.engine, instance=instance.handle)
+    api.actor.demand(data_action(role, instance.engine), target)
 
 
 def _shown_once(instance: Instance, made: credentials.NewSecret) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from engines.kit import auth
 from engines.kit.records import Role
 from tenants.core.errors import ConflictError, LimitError, invalid_field
 from tenants.iam.addresses import cidrs_clean
+from tenants.iam.models import CredentialOwner, ServiceId
+from tenants.iam.service_ids import service_id_locked
 from tenants.instances.models import (
     SECRETS_MAX,
     Credential,
@@ -53,8 +55,16 @@ def credential_create(
     expires_at: datetime | None = None,
     cidrs: Sequence[str] = (),
     scram_iterations: int = auth.SCRAM_ITERATIONS,
+    service: ServiceId | None = None,
 ) -> NewSecret:
-    """Make a credential `wk_<key id>` with one secret."""
+    """Make a credential `wk_<key id>` with one secret.
+
+    One of a service id has what its policies give in the instance, at most `role`.
+    """
+    if service is not None:
+        # Before the instance, as whoever changes its policies does.
+        service = service_id_locked(service.pk)
+        assert service.tenant_id == instance.tenant_id
     instance = _locked(instance)
     if expires_at is not None and expires_at <= timezone.now():
         raise invalid_field("expires_at", "this time is past")
@@ -75,6 +85,8 @@ def credential_create(
         cidrs=cidrs_clean(cidrs, field="cidrs"),
         created_by=actor,
     )
+    if service is not None:
+        CredentialOwner.objects.create(credential=credential, service=service)
     password = auth.password_of(key_id, auth.new_secret())
     secret_add(credential=credential, password=password, scram_iterations=scram_iterations)
     record_publish(instance=instance)

@@ -68,7 +68,11 @@ def instance_get(*, tenant: Tenant, handle: str) -> Instance:
 
 def credential_list(*, instance: Instance) -> QuerySet[Credential]:
     """Return the credentials of an instance, revoked ones included."""
-    return Credential.objects.filter(instance=instance).prefetch_related("secrets")
+    return (
+        Credential.objects.filter(instance=instance)
+        .select_related("instance", "ownership__service")
+        .prefetch_related("secrets", "ownership__service__policies")
+    )
 
 
 def credential_get(*, instance: Instance, credential_id: UUID) -> Credential:

@@ -7,13 +7,16 @@ publishes holds an advisory lock until its transaction ends. Lock order: instanc
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from engines.kit import exchange, records
+from engines.kit.iam import Target
 from tenants.billing.growth import growth_refusal
+from tenants.iam.selectors import credential_role
 from tenants.instances.models import Credential, CredentialSecret, Instance, InstanceStatus
 from tenants.instances.status import PUBLISHED
 from tenants.usage.limits import limits_of
@@ -114,7 +117,12 @@ def key_seen_take() -> int:
 
 
 def _record(instance: Instance, version: int) -> records.InstanceRecord:
-    credentials = instance.credentials.filter(revoked_at=None).prefetch_related("secrets")
+    credentials = (
+        instance.credentials.filter(revoked_at=None)
+        .select_related("ownership__service")
+        .prefetch_related("secrets", "ownership__service__policies")
+    )
+    target = Target(str(instance.tenant.pk), instance.engine, instance.handle)
     return records.InstanceRecord(
         instance_id=str(instance.pk),
         handle=instance.handle,
@@ -124,7 +132,9 @@ def _record(instance: Instance, version: int) -> records.InstanceRecord:
         status=PUBLISHED[InstanceStatus(instance.status)],
         plan=instance.plan.name,
         limits=limits_of(plan=instance.plan, blocks=instance.blocks, engine=instance.engine),
-        credentials=tuple(credential_record(c) for c in credentials.order_by("id")),
+        credentials=tuple(
+            _credential_now(credential, target) for credential in credentials.order_by("id")
+        ),
         version=version,
         auth_method=instance.auth_method,
         is_default=instance.is_default,
@@ -136,8 +146,17 @@ def _record(instance: Instance, version: int) -> records.InstanceRecord:
     )
 
 
+def _credential_now(credential: Credential, target: Target) -> records.Credential:
+    """Return a credential with the role that it has now; without one it may not sign in."""
+    record = credential_record(credential)
+    role = credential_role(credential=credential, target=target)
+    if role is None:
+        return replace(record, role=records.Role.READ, enabled=False)
+    return replace(record, role=role)
+
+
 def credential_record(credential: Credential) -> records.Credential:
-    """Return a credential in the data plane's form."""
+    """Return a credential in the data plane's form, with the role that it was made for."""
     return records.Credential(
         key_id=credential.key_id,
         username=credential.username,

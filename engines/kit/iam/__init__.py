@@ -21,4 +21,5 @@ from engines.kit.iam.vocabulary import ROLE_ACTIONS as ROLE_ACTIONS
 from engines.kit.iam.vocabulary import SERVICE_ACTIONS as SERVICE_ACTIONS
 from engines.kit.iam.vocabulary import PlatformRole as PlatformRole
 from engines.kit.iam.vocabulary import ServiceRole as ServiceRole
+from engines.kit.iam.vocabulary import data_action as data_action
 from engines.kit.iam.vocabulary import data_role as data_role
