@@ -47,6 +47,7 @@ INSTALLED_APPS = [
     "tenants.audit",
     "tenants.backups",
     "tenants.billing",
+    "tenants.webhooks",
     "tenants.console",
     "tenants.api",
     "django.contrib.auth",
@@ -182,6 +183,10 @@ SPECTACULAR_SETTINGS = {
 FILES_PER_INSTANCE_MAX = env.number("WEFTKIT_FILES_PER_INSTANCE_MAX", 10)
 INSTANCES_PER_TENANT_MAX = env.number("WEFTKIT_INSTANCES_PER_TENANT_MAX", 50)
 
+# --- Webhooks ------------------------------------------------------------------------------------
+# Networks that are not public, or without TLS, where webhooks may go all the same: "127.0.0.0/8".
+WEBHOOK_NETWORKS = env.words("WEFTKIT_WEBHOOK_NETWORKS")
+
 # --- Operations and retention --------------------------------------------------------------------
 # A worker renews its lease at least once a second; a reaper looks every three. So an operation
 # whose worker was killed goes on within ten seconds.
@@ -253,6 +258,8 @@ CELERY_BEAT_SCHEDULE = {
         ("mail notices", "billing.mail_notices", 10.0),
         ("forget old usage keys", "usage.forget_claims", 3600.0),
         ("forget old minutes of usage", "usage.forget_minutes", 3600.0),
+        ("deliver webhooks", "webhooks.deliver", 5.0),
+        ("forget old webhook deliveries", "webhooks.forget", 3600.0),
         ("forget old idempotency keys", "api.forget_keys", 3600.0),
         ("rotate signing keys", "iam.rotate_signing_keys", 3600.0),
         ("drop expired secrets of API keys", "iam.sweep", 300.0),
