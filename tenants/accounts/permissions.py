@@ -58,6 +58,7 @@ ADMINISTER = frozenset(
         "service_ids.read",
         "api_keys.read",
         "api_keys.manage",
+        "audit.manage",
         "operations.reset",
     }
 )

@@ -27,6 +27,7 @@ OPERATION = f"{TENANT}/operations/<uuid:operation_id>"
 
 # Each address with its name and its view.
 ADDRESSES: list[tuple[str, str, type[View]]] = [
+    ("audit-actions", "audit-actions", audit.ActionListApi),
     ("docs", "docs", DocsView),
     ("engines", "engines", instances.EngineListApi),
     ("plans", "plans", usage.PlanListApi),
@@ -37,6 +38,10 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{TENANT}/api-keys/<uuid:key_id>", "api-key", iam.ApiKeyDetailApi),
     (f"{TENANT}/api-keys/<uuid:key_id>/reroll", "api-key-reroll", iam.ApiKeyRerollApi),
     (f"{TENANT}/audit", "audit", audit.AuditListApi),
+    (f"{TENANT}/audit/<uuid:event_id>", "audit-event", audit.AuditDetailApi),
+    (f"{TENANT}/audit/export", "audit-export", audit.AuditExportApi),
+    (f"{TENANT}/audit/head", "audit-head", audit.AuditHeadApi),
+    (f"{TENANT}/audit/verify", "audit-verify", audit.AuditVerifyApi),
     (f"{TENANT}/backups", "backups", backups.BackupListApi),
     (BACKUP, "backup", backups.BackupDetailApi),
     (f"{BACKUP}/restore", "backup-restore", backups.BackupRestoreApi),
@@ -44,6 +49,7 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{TENANT}/iam/check", "iam-check", policies.IamCheckApi),
     (f"{TENANT}/instances", "instances", instances.InstanceListApi),
     (INSTANCE, "instance", instances.InstanceDetailApi),
+    (f"{INSTANCE}/audit", "instance-audit", audit.InstanceAuditApi),
     (f"{INSTANCE}/backup-schedule", "backup-schedule", backups.BackupScheduleApi),
     (f"{INSTANCE}/backups", "instance-backups", backups.InstanceBackupListApi),
     (f"{INSTANCE}/clone", "instance-clone", backups.InstanceCloneApi),

@@ -103,6 +103,11 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("PATCH", "backup"): Action("weftkit.backup.update"),
     ("PATCH", "backup-schedule"): Action("weftkit.backup-schedule.update"),
     ("PATCH", "instance"): Action("weftkit.instance.update"),
+    ("PATCH", "instance-audit"): Action(
+        "weftkit.instance-audit.update",
+        severity=Severity.CRITICAL,
+        message="switch data events of",
+    ),
     ("PATCH", "member"): Action("weftkit.member.update", severity=Severity.CRITICAL),
     ("PATCH", "my-key"): Action("weftkit.api-key.update", severity=Severity.CRITICAL),
     ("PATCH", "policy"): Action(
@@ -145,6 +150,7 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
 # the making of the file and its import do.
 OTHERS: tuple[Action, ...] = (
     Action("weftkit.backup.expire", severity=Severity.WARNING),
+    Action("weftkit.audit.export"),
     Action("weftkit.file.download", severity=Severity.WARNING),
     Action("weftkit.instance.purge"),
     Action("weftkit.session.start", message="sign in to"),

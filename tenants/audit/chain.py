@@ -64,11 +64,13 @@ ORDER BY waits.event_id LIMIT 1
 class Verdict:
     """What a walk along a chain found.
 
-    `first` and `last` are the sequences that were looked at; `waiting` counts events that have no
-    place yet. If it is broken, `broken_at` and `why` tell of the first place that is.
+    `first` and `last` are the sequences that were looked at, `is_complete` says that the last is
+    the head; `waiting` counts events that have no place yet. If the chain is broken, `broken_at`
+    and `why` tell of the first place that is.
     """
 
     is_whole: bool
+    is_complete: bool
     first: int
     last: int
     digest: str
@@ -148,27 +150,31 @@ def link_digest(
         sequence,
         str(event_id),
         str(tenant_id or ""),
-        _moment(occurred_at),
-        _moment(stored_at),
+        moment(occurred_at),
+        moment(stored_at),
         json.loads(body),
     ]
     text = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def chain_verify(*, chain_id: UUID, tenant_id: UUID | None) -> Verdict:
+def chain_verify(
+    *, chain_id: UUID, tenant_id: UUID | None, after: int = 0, links_max: int | None = None
+) -> Verdict:
     """Walk a chain from its newest checkpoint (or its beginning) to its head.
 
-    The head is read first, so what is appended meanwhile is left to the next walk.
+    With `after` it begins behind that place, and with `links_max` it may stop before the head
+    (`is_complete` says so): who walks on from `last` has walked it all. The head is read first, so
+    what is appended meanwhile is left to the next walk.
     """
     head = AuditHead.objects.filter(chain_id=chain_id).first() or AuditHead(chain_id=chain_id)
     waiting = AuditUnlinked.objects.filter(chain_id=chain_id).count()
-    mark = AuditCheckpoint.objects.filter(chain_id=chain_id).order_by("-sequence").first()
-    start, digest = (mark.sequence, mark.digest) if mark else (0, FIRST)
+    start, digest = _start(chain_id, after)
     sequence = start
 
     def verdict(why: str = "", at: int | None = None) -> Verdict:
-        return Verdict(not why, start + 1, sequence, digest, waiting, at, why)
+        is_complete = sequence == head.sequence
+        return Verdict(not why, is_complete, start + 1, sequence, digest, waiting, at, why)
 
     for row in _walk(chain_id, start):
         if row[0] > head.sequence:
@@ -176,11 +182,26 @@ def chain_verify(*, chain_id: UUID, tenant_id: UUID | None) -> Verdict:
         if why := _fault(row, sequence + 1, digest):
             return verdict(why, sequence + 1)
         sequence, digest = row[0], row[2]
+        if links_max is not None and sequence - start >= links_max:
+            break
+    if sequence < head.sequence and links_max is not None and sequence - start >= links_max:
+        return verdict()
     if (sequence, digest) != (head.sequence, head.digest):
         return verdict("the links up to the head are gone", sequence + 1)
     if why := _astray(chain_id, tenant_id):
         return verdict(why, sequence + 1)
     return verdict()
+
+
+def _start(chain_id: UUID, after: int) -> tuple[int, str]:
+    """Return the place behind which a walk begins, and its digest."""
+    mark = AuditCheckpoint.objects.filter(chain_id=chain_id).order_by("-sequence").first()
+    start = (mark.sequence, mark.digest) if mark else (0, FIRST)
+    if after > start[0]:
+        link = AuditLink.objects.filter(chain_id=chain_id, sequence=after).first()
+        # Without that link there is nothing to go on from: the walk says which one is gone.
+        return (after, link.digest) if link else start
+    return start
 
 
 def _fault(row: tuple[Any, ...], expected: int, previous: str) -> str:
@@ -222,5 +243,6 @@ def _astray(chain_id: UUID, tenant_id: UUID | None) -> str:
     return ""
 
 
-def _moment(at: datetime) -> str:
+def moment(at: datetime) -> str:
+    """Return a time as digests cover it: UTC, with microseconds."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,13 +1,142 @@
-"""Reads: the events of a tenant."""
+"""Reads: the events of a tenant, searched; one event with its place; the head of a chain."""
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import QuerySet, TextField
+from django.db.models.expressions import RawSQL
 
 from tenants.accounts.models import Tenant
-from tenants.audit.models import AuditEvent
+from tenants.audit.chain import moment
+from tenants.audit.models import AuditEvent, AuditHead, AuditLink, InstanceAudit
+from tenants.core.errors import NotFoundError
+
+BATCH_ROWS = 2000
 
 
-def audit_list(*, tenant: Tenant) -> QuerySet[AuditEvent]:
-    """Return what was done, or tried, in `tenant` through the control plane."""
-    return AuditEvent.objects.filter(tenant_id=tenant.pk)
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What to look for; empty is anything. `action` and `target` may end in `*`."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    actor: str = ""
+    action: str = ""
+    target: str = ""
+    outcome: str = ""
+    severity: str = ""
+    request_id: str = ""
+    is_data: bool | None = None
+
+
+def audit_list(*, tenant: Tenant, search: Search | None = None) -> QuerySet[AuditEvent]:
+    """Return what was done, or tried, in `tenant`, as far as it is looked for."""
+    found = AuditEvent.objects.filter(tenant_id=tenant.pk)
+    if search is None:
+        return found
+    if search.since is not None:
+        # What happened since then was stored since then; months before need not be looked at.
+        found = found.filter(occurred_at__gte=search.since, stored_at__gte=search.since)
+    if search.until is not None:
+        found = found.filter(occurred_at__lt=search.until)
+    if search.is_data is not None:
+        found = found.filter(is_data=search.is_data)
+    for column, wanted in _columns(search).items():
+        if wanted.endswith("*"):
+            found = found.filter(**{f"{column}__startswith": wanted[:-1]})
+        elif wanted:
+            found = found.filter(**{column: wanted})
+    return found
+
+
+def _columns(search: Search) -> Mapping[str, str]:
+    return {
+        "action": search.action,
+        "target": search.target,
+        "initiator": search.actor,
+        "outcome": search.outcome.removesuffix("*"),
+        "severity": search.severity.removesuffix("*"),
+        "correlation_id": search.request_id.removesuffix("*"),
+    }
+
+
+class Placed(NamedTuple):
+    """An event, its body as JSON text, and its place in the chain; None where it has none yet."""
+
+    event_id: UUID
+    tenant_id: UUID | None
+    occurred_at: datetime
+    stored_at: datetime
+    body: str
+    sequence: int | None
+    previous: str | None
+    digest: str | None
+
+    def chain(self) -> dict[str, Any]:
+        """Return what the place covers besides the body; for those who verify it."""
+        return {
+            "sequence": self.sequence,
+            "previous": self.previous,
+            "digest": self.digest,
+            "tenant_id": str(self.tenant_id or ""),
+            "occurred_at": moment(self.occurred_at),
+            "stored_at": moment(self.stored_at),
+        }
+
+
+def placed(events: QuerySet[AuditEvent]) -> list[Placed]:
+    """Return events with their places; the text of a body is not parsed on the way."""
+    rows = events.annotate(text=RawSQL("body::text", [], TextField())).values_list(
+        "event_id", "tenant_id", "occurred_at", "stored_at", "text"
+    )
+    told = list(rows)
+    links = AuditLink.objects.filter(event_id__in=[row[0] for row in told])
+    places = {
+        event_id: place
+        for event_id, *place in links.values_list("event_id", "sequence", "previous", "digest")
+    }
+    return [Placed(*row, *places.get(row[0], (None, None, None))) for row in told]
+
+
+def audit_get(*, tenant: Tenant, event_id: UUID) -> Placed:
+    """Return one event of `tenant`, with its place."""
+    found = placed(audit_list(tenant=tenant).filter(event_id=event_id))
+    if not found:
+        raise NotFoundError("there is no such event")
+    return found[0]
+
+
+def audit_batches(events: QuerySet[AuditEvent]) -> Iterator[list[Placed]]:
+    """Yield events, oldest first, a batch in memory at a time.
+
+    Each batch is a query of its own: whoever reads slowly holds neither transaction nor connection.
+    """
+    after: UUID | None = None
+    ordered = events.order_by("event_id")
+    while True:
+        wanted = ordered if after is None else ordered.filter(event_id__gt=after)
+        batch = placed(wanted[:BATCH_ROWS])
+        if not connection.in_atomic_block:
+            # The next batch may be asked for in another thread, which has a connection of its own.
+            connection.close()
+        if batch:
+            yield batch
+        if len(batch) < BATCH_ROWS:
+            return
+        after = batch[-1].event_id
+
+
+def head_get(*, chain_id: UUID) -> AuditHead:
+    """Return the head of a chain; of an empty one too."""
+    return AuditHead.objects.filter(chain_id=chain_id).first() or AuditHead(chain_id=chain_id)
+
+
+def data_events_wanted(*, instance_id: UUID) -> bool:
+    """Say whether an instance's data events are kept."""
+    return InstanceAudit.objects.filter(instance_id=instance_id, data_events=True).exists()

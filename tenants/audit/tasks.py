@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from tenants.audit import chain, services
+from tenants.audit import chain, retention, services
 
 
 @shared_task(name="audit.take_in")
@@ -21,3 +21,9 @@ def audit_link() -> None:
 @shared_task(name="audit.forget_claims")
 def audit_forget_claims() -> None:
     services.audit_claims_forget()
+
+
+@shared_task(name="audit.retention")
+def audit_retention() -> None:
+    retention.months_make()
+    retention.retention_apply()

@@ -9,17 +9,13 @@ POST .../import                       an operation; the data are replaced
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, cast
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
-from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -30,6 +26,7 @@ from tenants.api.service_api import TenantApi
 from tenants.audit.services import audit_write
 from tenants.core.errors import ConflictError
 from tenants.core.parsers import PartParser
+from tenants.core.streaming import AnyAccept, PieceStream
 from tenants.instances import files, selectors, transfers
 from tenants.instances.depot import Content
 from tenants.instances.models import DataFile, FileOrigin, FileState
@@ -165,38 +162,12 @@ class FileDetailApi(TenantApi):
         return Response(status=204)
 
 
-class _AnyAccept(DefaultContentNegotiation):
-    """The content is bytes and a refusal is a problem, whatever `Accept` asks for."""
-
-    def select_renderer(
-        self,
-        request: Request,
-        renderers: Iterable[BaseRenderer],
-        format_suffix: str | None = None,
-    ) -> tuple[BaseRenderer, str]:
-        first = next(iter(renderers))
-        return first, first.media_type
-
-
-class FileStream(StreamingHttpResponse):
-    """Streams blocking pieces from a thread; Django itself would collect them all in memory."""
-
-    def __init__(self, content: Iterator[bytes], headers: dict[str, str]) -> None:
-        super().__init__(content, content_type=BINARY, headers=headers)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        pieces = iter(cast(Iterator[bytes], self.streaming_content))
-        step = sync_to_async(lambda: next(pieces, b""), thread_sensitive=False)
-        while piece := await step():
-            yield piece
-
-
 class FileContentApi(TenantApi):
     actions = {"GET": "instances.export", "PUT": "files.manage"}
     # No HEAD: the list says size and digest, and nothing need be opened for it.
     http_method_names = ["get", "put"]
     parser_classes = [PartParser]
-    content_negotiation_class = _AnyAccept
+    content_negotiation_class = AnyAccept
 
     @extend_schema(operation_id="file_download", responses={(200, BINARY): OpenApiTypes.BINARY})
     def get(
@@ -214,7 +185,7 @@ class FileContentApi(TenantApi):
             "ETag": f'"{file.sha256}"',
             "Cache-Control": "private, no-store",
         }
-        return FileStream(Content(file.storage_name), headers)
+        return PieceStream(Content(file.storage_name), headers, content_type=BINARY)
 
     @extend_schema(
         operation_id="file_upload",

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 
 from engines.kit import exchange, records
 from engines.kit.iam import Target
+from tenants.audit.selectors import data_events_wanted
 from tenants.billing.growth import growth_refusal
 from tenants.iam.selectors import credential_role
 from tenants.instances.models import Credential, CredentialSecret, Instance, InstanceStatus
@@ -143,6 +144,7 @@ def _record(instance: Instance, version: int) -> records.InstanceRecord:
         desired=records.Desired(instance.desired),
         generation=instance.generation,
         growth_refused=growth_refusal(instance=instance),
+        audit_data_events=data_events_wanted(instance_id=instance.pk),
     )
 
 

@@ -28,6 +28,7 @@ R = MemberRole
 WHO: dict[str, set[MemberRole]] = {
     "api_keys.manage": {R.OWNER, R.ADMIN},
     "api_keys.read": {R.OWNER, R.ADMIN, R.AUDITOR},
+    "audit.manage": {R.OWNER, R.ADMIN},
     "audit.read": {R.OWNER, R.ADMIN, R.AUDITOR},
     "backups.create": {R.OWNER, R.ADMIN, R.MEMBER},
     "backups.manage": {R.OWNER, R.ADMIN},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.test import Client
@@ -18,6 +19,8 @@ from engines.kit.records import Role
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership
 from tenants.api.urls import ADDRESSES
+from tenants.audit.models import AuditEvent
+from tenants.audit.services import audit_write
 from tenants.iam.policies import Subject, policy_create
 from tenants.iam.service_ids import service_id_create
 from tenants.iam.services import api_key_create
@@ -128,9 +131,15 @@ ENDPOINTS = [
     Endpoint("POST", "operation-reset", 202, 403, prepare="suspending"),
     Endpoint("GET", "usage", 200, 200),
     Endpoint("GET", "audit", 200, 403),
+    Endpoint("GET", "audit-event", 200, 403),
+    Endpoint("GET", "audit-export", 200, 403),
+    Endpoint("GET", "audit-head", 200, 403),
+    Endpoint("GET", "audit-verify", 200, 403),
+    Endpoint("GET", "instance-audit", 200, 403),
+    Endpoint("PATCH", "instance-audit", 200, 403, {"data_events": True}),
 ]
 # Without a tenant: the same for everyone who is signed in, or for everyone at all.
-ELSEWHERE = {"docs", "engines", "plans", "roles", "tenants"}
+ELSEWHERE = {"audit-actions", "docs", "engines", "plans", "roles", "tenants"}
 
 
 @dataclass
@@ -193,8 +202,17 @@ def scene(cast: Cast) -> Scene:
             "operation_id": Operation.objects.get(kind="provision").pk,
             "file_id": uploaded(instance, b"REDIS0009").pk,
             "backup_id": ready_backup(instance).pk,
+            "event_id": an_event(cast),
         },
     )
+
+
+def an_event(cast: Cast) -> UUID:
+    audit_write(
+        tenant_id=cast.acme.pk, action="weftkit.instance.purge", initiator="system",
+        target="instances/acme-gone",
+    )  # fmt: skip
+    return AuditEvent.objects.latest("event_id").event_id
 
 
 def prepare(scene: Scene, what: str) -> None:
@@ -245,6 +263,9 @@ def test_acmes_things_are_not_found_through_charlies_own_tenant(
     owns_one = {
         "api-keys",
         "audit",
+        "audit-export",
+        "audit-head",
+        "audit-verify",
         "backups",
         "iam-check",
         "instances",
@@ -261,7 +282,8 @@ def test_acmes_things_are_not_found_through_charlies_own_tenant(
         assert answer.status_code == 404, answer.content
     else:
         assert answer.status_code == endpoint.alice
-        assert b"acme" not in answer.content
+        told = b"".join(answer) if answer.streaming else answer.content
+        assert b"acme" not in told
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
@@ -282,12 +304,17 @@ def test_a_read_only_key_changes_nothing(scene: Scene, endpoint: Endpoint) -> No
         "api-key",
         "api-keys",
         "audit",
+        "audit-event",
+        "audit-export",
+        "audit-head",
+        "audit-verify",
         "file-content",
         "my-keys",
         "policies",
         "policy",
         "service-id",
         "service-ids",
+        "instance-audit",
     }
     assert scene.ask(client, endpoint).status_code == (200 if allowed else 403)
 

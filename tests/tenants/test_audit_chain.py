@@ -56,7 +56,7 @@ def id_at(tenant_id: UUID, sequence: int) -> UUID:
 
 def test_events_get_their_places_in_order_and_the_chain_is_whole(cast: Cast) -> None:
     write(cast.acme.pk, 3)
-    assert verify(cast.acme.pk) == chain.Verdict(True, 1, 0, chain.FIRST, 3)
+    assert verify(cast.acme.pk) == chain.Verdict(True, True, 1, 0, chain.FIRST, 3)
     assert chains_link() == 3
     write(cast.acme.pk, 2)
     write(cast.globex.pk, 1)
@@ -67,7 +67,7 @@ def test_events_get_their_places_in_order_and_the_chain_is_whole(cast: Cast) -> 
     assert [link.previous for link in links] == [chain.FIRST, *[link.digest for link in links[:4]]]
     told = AuditEvent.objects.filter(tenant_id=cast.acme.pk).order_by("stored_at", "event_id")
     assert [link.event_id for link in links] == [event.event_id for event in told]
-    assert verify(cast.acme.pk) == chain.Verdict(True, 1, 5, links[4].digest, 0)
+    assert verify(cast.acme.pk) == chain.Verdict(True, True, 1, 5, links[4].digest, 0)
     assert verify(cast.globex.pk).last == 1
     assert chain_verify(chain_id=PLATFORM, tenant_id=None).last == 1
 

@@ -201,6 +201,9 @@ SECRET_GRACE = timedelta(hours=24)
 IAM_TOKEN_LIFE_S = 3600
 EXPORT_RETENTION = timedelta(days=7)
 UPLOAD_RETENTION = timedelta(hours=24)
+# Days that audit events are kept, by plan: of several plans the longest counts; "" is any other.
+# The database itself refuses less than seven.
+AUDIT_RETENTION_DAYS = {"": 90, "lite": 30, "standard": 365, "platform": 365}
 
 # --- Bills: what happens when (plans and prices are data) -----------------------------------------
 # invoice: tenants pay, and come into arrears if they do not; internal: costs are only shown.
@@ -243,6 +246,7 @@ CELERY_BEAT_SCHEDULE = {
         ("take audit in", "audit.take_in", 2.0),
         ("give audit events their places", "audit.link", 1.0),
         ("forget old audit ids", "audit.forget_claims", 3600.0),
+        ("make audit months and let old ones go", "audit.retention", 3600.0),
         ("purge what left quarantine", "instances.purge_due", 60.0),
         ("remove expired files", "instances.sweep_files", 300.0),
         ("forget hosts' old tasks", "publish.forget_tasks", 3600.0),
