@@ -30,7 +30,11 @@ class Item:
     covers: tuple[str, ...] = ()
 
 
-NAVIGATION: tuple[Item, ...] = (Item("Overview", "overview", "home", "tenant.read", "o"),)
+NAVIGATION: tuple[Item, ...] = (
+    Item("Overview", "overview", "home", "tenant.read", "o"),
+    Item("IAM", "iam", "lock", "service_ids.read", "a", covers=("iam-",)),
+    Item("My keys", "my-keys", "key", "own_keys.manage", "k", covers=("my-key",)),
+)
 
 # Places of the person who is signed in, not of a tenant: label and address name.
 ACCOUNT: tuple[tuple[str, str], ...] = ()

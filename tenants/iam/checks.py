@@ -55,7 +55,7 @@ def policies_held(subject: Subject) -> tuple[Policy, ...]:
         return (role, *policies_of_member(membership=member))
     assert subject.api_key is not None
     key = subject.api_key
-    if not key.is_live():
+    if key.state != "active":
         return ()
     if key.membership is not None:
         return policies_held(Subject(membership=key.membership))

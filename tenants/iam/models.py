@@ -77,10 +77,14 @@ class ApiKey(BaseModel):
     def __str__(self) -> str:
         return f"wk_{self.key_id}"
 
-    def is_live(self) -> bool:
-        """Say whether the key itself opens now; its owner is another question."""
-        is_past = self.expires_at is not None and self.expires_at <= timezone.now()
-        return self.is_enabled and self.revoked_at is None and not is_past
+    @property
+    def state(self) -> str:
+        """`active` if the key itself opens now (its owner is another question), or why not."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= timezone.now():
+            return "expired"
+        return "active" if self.is_enabled else "disabled"
 
 
 class ApiKeySecret(BaseModel):

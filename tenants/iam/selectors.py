@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from engines.kit.iam import Match, Operator, Policy, Scope, Target, data_role
 from engines.kit.records import Role
 from tenants.accounts.models import Membership, Tenant
+from tenants.accounts.selectors import member_list
 from tenants.core.errors import NotFoundError
 from tenants.iam.models import AccessPolicy, ApiKey, ServiceId
-from tenants.instances.models import Credential
+from tenants.instances.models import Credential, InstanceStatus
 
 # A policy's attribute -> the field of `Scope`.
 SCOPE_FIELDS = {
@@ -21,6 +23,14 @@ SCOPE_FIELDS = {
     "resource_type": "kind",
     "resource": "name",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedCredential:
+    """A credential of a service id, and its role now, "" for none."""
+
+    credential: Credential
+    role: str
 
 
 def api_key_list(*, tenant: Tenant) -> QuerySet[ApiKey]:
@@ -54,6 +64,49 @@ def service_id_get(*, tenant: Tenant, service_id: UUID) -> ServiceId:
     if found is None:
         raise NotFoundError("there is no such service id")
     return found
+
+
+def service_id_overview(*, tenant: Tenant) -> QuerySet[ServiceId]:
+    """Return the service ids with `policy_count`, `key_count` and `credential_count`."""
+    return service_id_list(tenant=tenant).annotate(
+        policy_count=Count("policies", distinct=True),
+        key_count=Count("api_keys", filter=Q(api_keys__revoked_at=None), distinct=True),
+        credential_count=Count(
+            "credential_owners",
+            filter=Q(credential_owners__credential__revoked_at=None),
+            distinct=True,
+        ),
+    )
+
+
+def service_id_credentials(*, service: ServiceId) -> list[OwnedCredential]:
+    """Return the live credentials of a service id, each with what it may do now."""
+    found = (
+        Credential.objects.filter(ownership__service=service, revoked_at=None)
+        .exclude(instance__status=InstanceStatus.PURGED)
+        .select_related("instance", "ownership__service")
+        .prefetch_related("ownership__service__policies")
+        .order_by("instance__handle", "id")
+    )
+    rows = []
+    for credential in found:
+        instance = credential.instance
+        target = Target(str(instance.tenant_id), instance.engine, instance.handle)
+        role = credential_role(credential=credential, target=target)
+        rows.append(OwnedCredential(credential, role.value if role else ""))
+    return rows
+
+
+def subject_choices(*, tenant: Tenant, limit: int) -> list[tuple[str, str]]:
+    """Return whom policies can be given to, `<type>:<id>` with a name; at most `limit` of each."""
+    services = service_id_list(tenant=tenant).order_by("name")[:limit]
+    members = member_list(tenant=tenant).order_by("user__email")[:limit]
+    keys = ApiKey.objects.filter(tenant=tenant, service=None, membership=None, revoked_at=None)
+    return [
+        *((f"service_id:{row.pk}", f"{row.name} (service id)") for row in services),
+        *((f"member:{row.pk}", f"{row.user.email} (member)") for row in members),
+        *((f"api_key:{row.pk}", f"{row.name} (API key)") for row in keys.order_by("name")[:limit]),
+    ]
 
 
 def policy_list(*, tenant: Tenant) -> QuerySet[AccessPolicy]:

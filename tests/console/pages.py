@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tenants.accounts.models import MemberRole
+from tenants.iam.models import ServiceId
+from tenants.iam.policies import Subject, policy_create
+from tenants.iam.service_ids import service_id_create
+from tenants.iam.services import api_key_create
 from tests.tenants.cast import Cast
 
 Seed = Callable[[Cast], None]
@@ -16,6 +21,21 @@ Seed = Callable[[Cast], None]
 
 def nothing(cast: Cast) -> None:
     """Seed nothing more."""
+
+
+def iam(cast: Cast) -> None:
+    """Seed a service id with a policy and a key, once."""
+    if ServiceId.objects.filter(tenant=cast.acme).exists():
+        return
+    service = service_id_create(actor=cast.owner, name="orders-app", description="The web shop")
+    policy_create(
+        actor=cast.owner,
+        subject=Subject(service=service),
+        roles=["Viewer", "Writer"],
+        scope={"instance": {"operator": "stringMatches", "value": "acme-*"}},
+    )
+    api_key_create(actor=cast.owner, name="orders-app", service=service, environment="prod")
+    api_key_create(actor=cast.owner, name="deploy", role=MemberRole.MEMBER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +54,12 @@ class Look:
 
 PAGES = [
     Look("overview", ""),
+    Look("iam", "iam", seed=iam),
+    Look("iam-check", "iam/check?action=weftkit.relational.data.read", seed=iam),
+    Look("iam-keys", "iam/keys", seed=iam),
+    Look("iam-policies", "iam/policies", seed=iam),
+    Look("iam-policy-new", "iam/policies/new"),
+    Look("iam-refused", "iam", person="bob", status=403),
+    Look("my-keys", "my-keys", person="bob"),
     Look("not-found", "nowhere", status=404),
 ]
