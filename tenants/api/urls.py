@@ -62,6 +62,8 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (FILE, "file", files.FileDetailApi),
     (f"{FILE}/content", "file-content", files.FileContentApi),
     (f"{INSTANCE}/import", "instance-import", files.InstanceImportApi),
+    (f"{INSTANCE}/restore", "instance-restore", backups.InstanceRestoreApi),
+    (f"{INSTANCE}/restore-window", "restore-window", backups.RestoreWindowApi),
     (f"{INSTANCE}/resume", "instance-resume", instances.InstanceResumeApi),
     (f"{INSTANCE}/suspend", "instance-suspend", instances.InstanceSuspendApi),
     (f"{INSTANCE}/undelete", "instance-undelete", instances.InstanceUndeleteApi),

@@ -129,6 +129,7 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("POST", "instance-clone"): Action("weftkit.instance.clone", made="instance"),
     ("POST", "instance-export"): Action("weftkit.instance.export"),
     ("POST", "instance-import"): Action("weftkit.instance.import"),
+    ("POST", "instance-restore"): Action("weftkit.instance.restore", made="instance"),
     ("POST", "instance-resume"): Action("weftkit.instance.resume"),
     ("POST", "instance-suspend"): Action("weftkit.instance.suspend"),
     ("POST", "instance-undelete"): Action("weftkit.instance.undelete"),

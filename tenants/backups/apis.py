@@ -3,6 +3,8 @@
 GET, POST    .../instances/<handle>/backups   those of one instance; back it up now
 GET, PATCH   .../instances/<handle>/backup-schedule
 POST         .../instances/<handle>/clone     a new instance with what this one holds
+POST         .../instances/<handle>/restore   a new instance with what it held at a moment
+GET          .../instances/<handle>/restore-window
 GET          .../backups                      all of the tenant's, also of purged instances
 GET, PATCH, DELETE  .../backups/<id>
 POST         .../backups/<id>/restore         a new instance
@@ -22,7 +24,7 @@ from rest_framework.response import Response
 from tenants.api.idempotency import idempotency_key, idempotent
 from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import TenantApi
-from tenants.backups import schedules, selectors, services
+from tenants.backups import schedules, selection, selectors, services
 from tenants.backups.models import (
     Backup,
     BackupKind,
@@ -106,6 +108,23 @@ class NewInstanceInput(serializers.Serializer[Any]):
     blocks = serializers.IntegerField(min_value=1, max_value=BLOCKS_MAX, required=False)
 
 
+class RestoreAtInput(NewInstanceInput):
+    time = serializers.DateTimeField(help_text="A moment in the restore window, to the second.")
+
+
+class RangeOutput(serializers.Serializer[Any]):
+    start = serializers.DateTimeField()
+    stop = serializers.DateTimeField()
+
+
+class WindowOutput(serializers.Serializer[Any]):
+    ranges = RangeOutput(many=True, help_text="Every second in these can be restored.")
+    gaps = RangeOutput(many=True, help_text="What lies between two ranges is lost.")
+    archived_until = serializers.DateTimeField(
+        allow_null=True, help_text="Up to here the log has been archived."
+    )
+
+
 class ScheduleOutput(serializers.ModelSerializer[BackupSchedule]):
     cadence = serializers.ChoiceField(Cadence.choices)
 
@@ -113,7 +132,7 @@ class ScheduleOutput(serializers.ModelSerializer[BackupSchedule]):
         model = BackupSchedule
         fields = [
             "is_enabled", "cadence", "minute", "hour", "weekday", "keep_count", "keep_days",
-            "archives_wal", "next_at", "last_at", "last_refusal",
+            "archives_wal", "archived_until", "next_at", "last_at", "last_refusal",
         ]  # fmt: skip
 
 
@@ -210,6 +229,53 @@ class InstanceCloneApi(TenantApi):
             **self.validated(NewInstanceInput),
         )
         return accepted(operation)
+
+
+class InstanceRestoreApi(TenantApi):
+    actions = {"POST": "backups.restore"}
+
+    @extend_schema(
+        operation_id="instance_restore",
+        request=RestoreAtInput,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+        examples=[
+            OpenApiExample(
+                "Before the mistake",
+                {"name": "before", "time": "2026-11-25T10:41:07Z"},
+                request_only=True,
+            )
+        ],
+    )
+    @idempotent
+    def post(self, request: Request, tenant: str, instance: str) -> Response:
+        """Make a new instance with what this one held at a moment of its restore window."""
+        found = instances.instance_get(tenant=self.actor.tenant, handle=instance)
+        operation = services.instance_restore_at(
+            instance=found,
+            actor=self.actor.name,
+            idempotency_key=idempotency_key(request),
+            **self.validated(RestoreAtInput),
+        )
+        return accepted(operation)
+
+
+class RestoreWindowApi(TenantApi):
+    actions = {"GET": "backups.read"}
+
+    @extend_schema(operation_id="restore_window_get", responses=WindowOutput)
+    def get(self, request: Request, tenant: str, instance: str) -> Response:
+        """Get the moments to which an instance can be restored, and what is missing between."""
+        found = instances.instance_get(tenant=self.actor.tenant, handle=instance)
+        window = selection.window_of(instance=found)
+        schedule = selectors.schedule_find(instance=found)
+        archived_until = schedule.archived_until if schedule else None
+        body = {
+            "ranges": window.ranges,
+            "gaps": window.gaps,
+            "archived_until": archived_until,
+        }
+        return Response(WindowOutput(body).data)
 
 
 class BackupDetailApi(TenantApi):

@@ -6,6 +6,7 @@ Rows come before their bytes and go after them, so that no bytes are without a r
 from __future__ import annotations
 
 from django.db import models
+from django.utils import timezone
 
 from tenants.accounts.models import Tenant
 from tenants.core.models import BaseModel
@@ -170,6 +171,11 @@ class BackupSchedule(BaseModel):
     keep_days = models.PositiveIntegerField()
     archives_wal = models.BooleanField(default=False)  # restores to any second in between
     next_at = models.DateTimeField(db_index=True)
+    # The archive of the log: the host's task that ships it now, and up to when it is whole.
+    wal_task_id = models.UUIDField(null=True, blank=True)
+    wal_next_at = models.DateTimeField(default=timezone.now, db_index=True)
+    wal_busy_until = models.DateTimeField(null=True, blank=True)
+    archived_until = models.DateTimeField(null=True, blank=True)
     last_at = models.DateTimeField(null=True, blank=True)
     last_refusal = models.CharField(max_length=300, blank=True)
 
@@ -194,7 +200,7 @@ class WalSegment(BaseModel):
     instance = models.ForeignKey(Instance, on_delete=models.PROTECT, related_name="wal_segments")
     name = models.CharField(max_length=40)
     file = models.OneToOneField(StoredFile, on_delete=models.PROTECT, related_name="wal_segment")
-    archived_at = models.DateTimeField()  # the log up to here is safe with it
+    closed_at = models.DateTimeField(null=True, blank=True)  # what was committed before is in it
     is_stored = models.BooleanField(default=False)
 
     class Meta:

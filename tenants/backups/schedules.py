@@ -12,16 +12,20 @@ from django.utils import timezone
 
 from tenants.accounts.actors import SYSTEM
 from tenants.audit.services import audit_write
-from tenants.backups.models import BackupOrigin, BackupSchedule, Cadence
+from tenants.backups.models import BackupKind, BackupOrigin, BackupSchedule, Cadence
 from tenants.backups.plans import BackupLimits, backup_limits
+from tenants.backups.selection import chain_of, parent_for
 from tenants.backups.services import backup_create
 from tenants.backups.ways import way_of
 from tenants.core.errors import ServiceError, invalid_field
 from tenants.instances.models import Instance, InstanceStatus
+from tenants.publish.services import record_publish
 
 # An instance that was busy or away is asked again so much later, until it can be backed up.
 AGAIN_AFTER = timedelta(minutes=2)
 ROWS_AT_ONCE = 100
+# A chain is kept as long as its newest backup, and a restore reads all of it.
+FULL_EVERY = timedelta(days=7)
 STEPS: Mapping[str, timedelta] = {
     Cadence.HOURLY: timedelta(hours=1),
     Cadence.DAILY: timedelta(days=1),
@@ -67,6 +71,8 @@ def schedule_change(*, instance: Instance, **changes: bool | int | str) -> Backu
     schedule.next_at = next_after(schedule, timezone.now())
     schedule.last_refusal = ""
     schedule.save()
+    if instance.status not in (InstanceStatus.PURGING, InstanceStatus.PURGED):
+        record_publish(instance=instance)  # the host archives the log, or does not any more
     return schedule
 
 
@@ -100,6 +106,7 @@ def _start_one(schedule_id: UUID) -> bool:
             operation = backup_create(
                 instance=instance,
                 actor=SYSTEM,
+                kind=_kind_now(instance),
                 origin=BackupOrigin.SCHEDULED,
                 expires_at=now + timedelta(days=schedule.keep_days),
             )
@@ -120,6 +127,18 @@ def _start_one(schedule_id: UUID) -> bool:
     schedule.next_at = next_after(schedule, now)
     schedule.save()
     return True
+
+
+def _kind_now(instance: Instance) -> str:
+    """Return incremental where the engine has such and a full backup is not too old."""
+    if BackupKind.INCREMENTAL not in way_of(instance).kinds:
+        return ""
+    parent = parent_for(instance)
+    if parent is None:
+        return BackupKind.FULL
+    full = chain_of(parent)[0]
+    is_old = timezone.now() - full.created_at > FULL_EVERY
+    return BackupKind.FULL if is_old else BackupKind.INCREMENTAL
 
 
 def _demand_within(schedule: BackupSchedule, limits: BackupLimits, instance: Instance) -> None:

@@ -52,6 +52,17 @@ def backup_bytes(*, instance: Instance) -> int:
     return int(backups["total"] or 0) + int(log["total"] or 0)
 
 
+def archive_flags(*, instance: Instance) -> tuple[bool, bool]:
+    """Return whether the host archives the log, and whether it notes what has changed.
+
+    The second is what incremental backups need, from the backup on that they build on.
+    """
+    schedule = schedule_find(instance=instance)
+    if schedule is None or not schedule.is_enabled or instance.engine != "relational":
+        return False, False
+    return schedule.archives_wal, True
+
+
 def schedule_find(*, instance: Instance) -> BackupSchedule | None:
     """Return an instance's schedule; None if it has none."""
     return BackupSchedule.objects.filter(instance=instance).first()

@@ -18,17 +18,17 @@ from tenants.backups.models import (
     Verification,
 )
 from tenants.backups.plans import backup_limits
-from tenants.backups.selection import chain_of
+from tenants.backups.selection import base_for, chain_of, parent_for
 from tenants.backups.shipping import stored_file_new
 from tenants.backups.ways import way_of
 from tenants.core.errors import ConflictError, LimitError, invalid_field
 from tenants.core.models import uuid7
 from tenants.instances import depot
-from tenants.instances.files import demand_size
 from tenants.instances.models import Instance
 from tenants.instances.services import instance_create
 from tenants.operations.models import LIVE, Operation
 from tenants.operations.services import operation_start
+from tenants.usage.limits import limits_of
 
 # How long the backup of a clone may wait for it.
 CLONE_RETENTION = timedelta(days=1)
@@ -53,6 +53,9 @@ def backup_create(
     instance = _locked(instance)
     way = way_of(instance)
     chosen = _kind_checked(way.kinds, kind)
+    parent = parent_for(instance) if chosen is BackupKind.INCREMENTAL else None
+    if chosen is BackupKind.INCREMENTAL and parent is None:
+        raise ConflictError("make a full backup first", code="no_parent")
     backup_id = uuid7()
     operation = operation_start(
         kind="backup",
@@ -70,6 +73,7 @@ def backup_create(
         instance=instance,
         kind=chosen,
         origin=origin,
+        parent=parent,
         label=label,
         expires_at=expires_at or _end_of(instance, keep_days),
         created_by=actor,
@@ -141,6 +145,32 @@ def backup_restore(
         plan=plan,
         blocks=blocks,
         idempotency_key=idempotency_key,
+    )
+
+
+@transaction.atomic
+def instance_restore_at(
+    *,
+    instance: Instance,
+    time: datetime,
+    actor: str,
+    name: str,
+    plan: str = "",
+    blocks: int | None = None,
+    idempotency_key: str = "",
+) -> Operation:
+    """Make a new instance with what another one held at a moment, to the second."""
+    if time > timezone.now():
+        raise invalid_field("time", "this time is to come")
+    return _new_instance(
+        _locked_backup(base_for(instance=instance, target=time)),
+        kind="restore",
+        actor=actor,
+        name=name,
+        plan=plan,
+        blocks=blocks,
+        idempotency_key=idempotency_key,
+        target=time,
     )
 
 
@@ -230,9 +260,17 @@ def _new_instance(
         params=params,
         idempotency_key=idempotency_key,
     )
-    if backup.size_bytes:
-        demand_size(instance=operation.instance, size_bytes=backup.size_bytes)
+    _demand_room(operation.instance, backup)
     return operation
+
+
+def _demand_room(instance: Instance, backup: Backup) -> None:
+    limits = limits_of(plan=instance.plan, blocks=instance.blocks, engine=instance.engine)
+    needed, most = way_of(instance).room(backup, limits)
+    if most is not None and needed > most:
+        raise invalid_field(
+            "plan", f"the data need {needed} bytes, the plan {instance.plan.name} has {most}"
+        )
 
 
 def _demand_ready(backup: Backup) -> None:

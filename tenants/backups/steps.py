@@ -1,6 +1,6 @@
 """What operations do with backups, step by step (`operations/kinds.py` says in which order).
 
-    backup   ask the host to save ─► into the vault ─► keep
+    backup   the parent's manifest into the depot ─► ask the host to save ─► into the vault ─► keep
     restore  pick the files ─► out of the vault into the depot ─► load ─► switch ─► let clients in
     clone    wait for a backup made for it ─► like restore ─► drop that backup
     verify   pick ─► out of the vault ─► load beside the data, never in place ─► compare
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -20,13 +21,14 @@ from engines.kit.tasks import COMMITTED, ENDED, State, Wish
 from tenants.backups import shipping, vault
 from tenants.backups.models import (
     Backup,
+    BackupKind,
     BackupOrigin,
     BackupState,
     StagedFile,
     StoredFile,
     Verification,
 )
-from tenants.backups.selection import files_to_restore
+from tenants.backups.selection import chain_of, files_to_restore
 from tenants.backups.ways import MismatchError, way_of
 from tenants.core.errors import ConflictError
 from tenants.instances import depot
@@ -41,8 +43,21 @@ DAMAGE = frozenset(
     | {"file_incomplete", "not_rdb", "rdb_damaged", "rdb_truncated"}
     | {"backup_invalid"}
 )
+# Reasons why an incremental backup cannot be; a full one can.
+MAKE_FULL = frozenset({"incremental_unavailable", "file_incomplete"})
 # A clone looks so often whether the backup of its source is there.
 SNAPSHOT_LOOK = timedelta(seconds=2)
+
+
+def pick_parent(job: Job) -> None:
+    """An incremental backup needs the manifest of its parent, which is kept for it from now on."""
+    backup = _backup(job)
+    if backup.parent is None:
+        return
+    if backup.parent.state != BackupState.READY:
+        _make_full(backup, StepError("the backup to build on is gone", code="backup_gone"))
+    elif not StagedFile.objects.filter(operation_id=job.own_id).exists():
+        _stage(job, list(backup.parent.files.filter(role="manifest")))
 
 
 def ask_save(job: Job) -> None:
@@ -50,19 +65,27 @@ def ask_save(job: Job) -> None:
     backup = _backup(job)
     way = way_of(job.instance)
     task_request(
-        task_id=job.task_id("save"),
+        task_id=_save_task(job, backup),
         instance=job.instance,
         kind=way.save_task,
-        parameters=way.save(backup, _files(backup)),
+        parameters=way.save(backup, _files(backup), _staged(job)),
     )
 
 
 def is_saved(job: Job) -> Waiting | None:
     """Wait for the host's files, and note what they are."""
-    task = _task(job, "save")
-    if task.state is not State.DONE:
-        return Waiting(task_id=job.task_id("save"))
     backup = _backup(job)
+    task_id = _save_task(job, backup)
+    try:
+        task = _task(task_id)
+    except StepError as error:
+        if error.code not in MAKE_FULL or backup.kind != BackupKind.INCREMENTAL:
+            raise
+        _make_full(backup, error)
+        ask_save(job)
+        return Waiting(task_id=_save_task(job, backup))
+    if task.state is not State.DONE:
+        return Waiting(task_id=task_id)
     files = _files(backup)
     way_of(job.instance).saved(backup, files, task.result)
     backup.size_bytes = sum(file.size_bytes for file in files.values())
@@ -105,7 +128,8 @@ def save_again(job: Job) -> None:
 
 def save_ended(job: Job, why: str) -> None:
     """Without success there is no backup; the host drops what it has of it."""
-    task_wish(task_id=job.task_id("save"), instance=job.instance, wish=Wish.CANCEL)
+    for kind in BackupKind:
+        task_wish(task_id=job.task_id(f"save {kind}"), instance=job.instance, wish=Wish.CANCEL)
     Backup.objects.filter(pk=job.params["backup_id"], state=BackupState.WRITING).update(
         state=BackupState.FAILED,
         error=why,
@@ -135,15 +159,7 @@ def pick(job: Job) -> None:
         raise StepError("the backup is gone", code="backup_gone")
     if StagedFile.objects.filter(operation_id=job.own_id).exists():
         return
-    StagedFile.objects.bulk_create(
-        StagedFile(
-            operation_id=job.own_id,
-            index=index,
-            file=file,
-            depot_name=depot.new_name("upload"),
-        )
-        for index, file in enumerate(files_to_restore(backup=backup, target=_target(job)))
-    )
+    _stage(job, files_to_restore(backup=backup, target=_target(job)))
 
 
 def is_staged(job: Job) -> Work | None:
@@ -160,20 +176,20 @@ def ask_load(job: Job) -> None:
         task_id=job.task_id("load"),
         instance=job.instance,
         kind=way.load_task,
-        parameters=way.load(backup, _staged(job), _target(job)),
+        parameters=way.load(_staged(job), _chain(backup), _target(job)),
     )
 
 
 def is_loaded(job: Job) -> Waiting | None:
     """Wait until the host has the content beside the served one."""
-    if _task(job, "load").state in {State.PREPARED, *COMMITTED}:
+    if _task(job.task_id("load")).state in {State.PREPARED, *COMMITTED}:
         return None
     return Waiting(task_id=job.task_id("load"))
 
 
 def is_in_place(job: Job) -> Waiting | None:
     """Have the host put the content in place, and wait until it is served."""
-    state = _task(job, "load").state
+    state = _task(job.task_id("load")).state
     if state is State.PREPARED:
         task_wish(task_id=job.task_id("load"), instance=job.instance, wish=Wish.COMMIT)
     return None if state is State.DONE else Waiting(task_id=job.task_id("load"))
@@ -215,14 +231,14 @@ def ask_verify(job: Job) -> None:
         task_id=job.task_id("load"),
         instance=job.instance,
         kind=way.verify_task,
-        parameters=way.load(backup, _staged(job), None),
+        parameters=way.load(_staged(job), _chain(backup), None),
     )
 
 
 def is_as_saved(job: Job) -> None:
     """Compare what the host loaded with what was saved; then the host can drop it."""
     backup = _backup(job)
-    task = _task(job, "load")
+    task = _task(job.task_id("load"))
     backup.verification_facts = dict(way_of(backup.instance).compare(backup, task.result))
     backup.verification, backup.verified_at = Verification.PASSED, timezone.now()
     backup.save()
@@ -263,9 +279,41 @@ def _files(backup: Backup) -> dict[str, StoredFile]:
     return {file.role: file for file in backup.files.order_by("role")}
 
 
+def _chain(backup: Backup) -> dict[str, Backup]:
+    return {str(each.pk): each for each in chain_of(backup)}
+
+
+def _stage(job: Job, files: Sequence[StoredFile]) -> None:
+    StagedFile.objects.bulk_create(
+        StagedFile(
+            operation_id=job.own_id,
+            index=index,
+            file=file,
+            depot_name=depot.new_name("upload"),
+        )
+        for index, file in enumerate(files)
+    )
+
+
 def _staged(job: Job) -> Sequence[tuple[StoredFile, str]]:
-    rows = StagedFile.objects.filter(operation_id=job.own_id).select_related("file")
+    rows = StagedFile.objects.filter(operation_id=job.own_id)
+    rows = rows.select_related("file__wal_segment")
     return [(row.file, row.depot_name) for row in rows]
+
+
+def _save_task(job: Job, backup: Backup) -> UUID:
+    return job.task_id(f"save {backup.kind}")
+
+
+def _make_full(backup: Backup, reason: StepError) -> None:
+    """Make a scheduled incremental backup a full one; whoever asked for this kind is told."""
+    if backup.origin != BackupOrigin.SCHEDULED:
+        raise reason
+    backup.kind, backup.parent = BackupKind.FULL, None
+    backup.save(update_fields=["kind", "parent", "updated_at"])
+    for file in backup.files.all():
+        file.depot_name = depot.new_name("export")
+        file.save(update_fields=["depot_name", "updated_at"])
 
 
 def _target(job: Job) -> datetime | None:
@@ -273,8 +321,8 @@ def _target(job: Job) -> datetime | None:
     return parse_datetime(said) if said else None
 
 
-def _task(job: Job, name: str) -> HostTask:
-    task = task_get(task_id=job.task_id(name))
+def _task(task_id: UUID) -> HostTask:
+    task = task_get(task_id=task_id)
     if task is None:
         raise StepError("the host's task is gone", code="host_failed")
     if task.state in (State.FAILED, State.CANCELLED):

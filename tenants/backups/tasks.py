@@ -1,10 +1,10 @@
-"""Celery: start what is due, end what is kept no longer, remove bytes, wrap keys anew."""
+"""Celery: start what is due, end what is over, remove bytes, archive logs, wrap keys anew."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
-from tenants.backups import keys, retention, schedules
+from tenants.backups import keys, retention, schedules, wal
 
 
 @shared_task(name="backups.start_due")
@@ -20,6 +20,16 @@ def backups_expire() -> None:
 @shared_task(name="backups.sweep")
 def backups_sweep() -> None:
     retention.backups_sweep()
+
+
+@shared_task(name="backups.ship_wal")
+def backups_ship_wal() -> None:
+    wal.wal_ship()
+
+
+@shared_task(name="backups.expire_wal")
+def backups_expire_wal() -> None:
+    wal.wal_expire()
 
 
 @shared_task(name="backups.rewrap_keys")

@@ -33,6 +33,8 @@ KINDS: Mapping[str, Kind] = {
     "backup": Kind(
         starts_from=frozenset({S.ACTIVE}),
         steps=(
+            Step("parent", "Choose what to build on", backup_steps.pick_parent),
+            Step("fetch", "Fetch what the host needs of it", backup_steps.is_staged),
             Step("request", "Ask the host to save the data", backup_steps.ask_save),
             Step("save", "Wait until the data are saved", backup_steps.is_saved),
             Step("store", "Encrypt and store what was saved", backup_steps.is_shipped),

@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from engines.kit import exchange, records
 from engines.kit.iam import Target
 from tenants.audit.selectors import data_events_wanted
+from tenants.backups.selectors import archive_flags
 from tenants.billing.growth import growth_refusal
 from tenants.iam.selectors import credential_role
 from tenants.instances.models import Credential, CredentialSecret, Instance, InstanceStatus
@@ -117,6 +118,12 @@ def key_seen_take() -> int:
         return int(cursor.rowcount)
 
 
+def _limits(instance: Instance) -> records.Limits:
+    limits = limits_of(plan=instance.plan, blocks=instance.blocks, engine=instance.engine)
+    wal_archive, wal_summaries = archive_flags(instance=instance)
+    return replace(limits, wal_archive=wal_archive, wal_summaries=wal_summaries)
+
+
 def _record(instance: Instance, version: int) -> records.InstanceRecord:
     credentials = (
         instance.credentials.filter(revoked_at=None)
@@ -132,7 +139,7 @@ def _record(instance: Instance, version: int) -> records.InstanceRecord:
         engine=instance.engine,
         status=PUBLISHED[InstanceStatus(instance.status)],
         plan=instance.plan.name,
-        limits=limits_of(plan=instance.plan, blocks=instance.blocks, engine=instance.engine),
+        limits=_limits(instance),
         credentials=tuple(
             _credential_now(credential, target) for credential in credentials.order_by("id")
         ),

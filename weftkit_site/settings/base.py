@@ -253,6 +253,8 @@ CELERY_BEAT_SCHEDULE = {
         ("start backups that are due", "backups.start_due", 15.0),
         ("end backups that are kept no longer", "backups.expire", 60.0),
         ("remove bytes of backups", "backups.sweep", 60.0),
+        ("archive logs", "backups.ship_wal", 10.0),
+        ("remove logs that no backup needs", "backups.expire_wal", 600.0),
         ("wrap backups' keys anew", "backups.rewrap_keys", 3600.0),
         ("drop expired secrets", "instances.sweep_secrets", 300.0),
         ("sample what is held", "usage.sample", 300.0),
