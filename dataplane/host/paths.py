@@ -4,6 +4,7 @@
         data/                        PostgreSQL's data directory, or Redis' working directory
         server.log, server.log.1     what the server wrote; bounded in size
         workplace/                   of a task that makes new data for it, while that goes on
+        archive/                     closed WAL segments that are not shipped yet
         instance.json                which engine and server version made `data`
         hibernated                   there while the instance sleeps
     <home>/files/                    exports and imports, see `depot`
@@ -48,6 +49,11 @@ def data_dir(home: Path, instance_id: str) -> Path:
 def workplace(instance_dir: Path) -> Path:
     """Return where a task makes new data of an instance, beside those that are served."""
     return instance_dir / "workplace"
+
+
+def archive(instance_dir: Path) -> Path:
+    """Return where a relational instance's closed WAL segments wait to be shipped."""
+    return instance_dir / "archive"
 
 
 def socket_dir(run_dir: Path, instance_id: str) -> Path:

@@ -44,6 +44,8 @@ FAST_STOP_SECONDS_MAX = 20.0
 IMMEDIATE_STOP_SECONDS_MAX = 10.0
 ORPHANS_SECONDS_MAX = 5.0
 FILES_MAX = 4096
+# Sessions of tasks call themselves so: the server is not stopped while they work.
+TASK_APPLICATION = "weftkit task"
 
 # One row: which processes are the server's own or ours, whether it has work that must not be cut
 # short, and how many sessions there were but ours.
@@ -53,7 +55,10 @@ ACTIVITY = f"""
             WHERE usename = '{template.SUPERUSER}'
             OR backend_type NOT IN ('client backend', 'walsender')
         ) AS own,
-        bool_or(backend_type = 'autovacuum worker') AS is_working,
+        bool_or(
+            backend_type IN ('autovacuum worker', 'walsender')
+            OR usename = '{template.SUPERUSER}' AND application_name = '{TASK_APPLICATION}'
+        ) AS is_working,
         (
             SELECT coalesce(sum(sessions), 0)::bigint FROM pg_stat_database
             WHERE datname <> '{template.MAINTENANCE_DATABASE}'
@@ -123,7 +128,7 @@ class PostgresServer:
             await asyncio.to_thread(self._write_settings, record)
             self.process = self._site.launch(
                 [self._settings.postgres_bin / "postgres", "-D", self._site.data],
-                _bounds(record.limits),
+                bounds_of(record.limits),
                 # The postmaster keeps its own score; a backend is the better victim.
                 {
                     "PG_OOM_ADJUST_FILE": "/proc/self/oom_score_adj",
@@ -178,7 +183,7 @@ class PostgresServer:
         if not self._waiting:
             return False
         seen = await self.activity()
-        return seen is not None and not seen.clients
+        return seen is not None and not seen.clients and not seen.is_working
 
     async def activity(self) -> Activity | None:
         """Look who uses the server.
@@ -240,6 +245,7 @@ class PostgresServer:
             socket_dir=self._door.inner.parent,
             version=template.postgres_version(self._settings.postgres_bin),
             extensions=template.extension_directory(self._settings.postgres_bin, self._templates),
+            archive=paths.archive(self._site.instance_dir),
         ).encode()
         path = self._site.data / "postgresql.conf"
         if path.read_bytes() == text:
@@ -280,7 +286,8 @@ async def _reload(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await asyncio.sleep(0.005)
 
 
-def _bounds(limits: Limits) -> Bounds:
+def bounds_of(limits: Limits) -> Bounds:
+    """Return what a server may take of the machine."""
     return Bounds(
         # Backends and their sorts live beside the shared buffers; the page cache is reclaimed.
         memory_bytes=limits.memory_bytes * 2 + 64 * MEBIBYTE,

@@ -7,9 +7,12 @@ the plan's memory: a quarter for shared buffers, as PostgreSQL's manual recommen
 from __future__ import annotations
 
 import os
+import shlex
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from dataplane.host import paths
+from dataplane.host import paths, postgres_archive
 from dataplane.host.template import WAL_SEGMENT_MEGABYTES
 from engines.kit.records import Limits
 
@@ -24,6 +27,12 @@ CONNECTIONS_STEPS_MAX = 800  # from here on a connection's share of shared memor
 BYTES_PER_CONNECTION_MIN = 512 * KIBIBYTE
 CONNECTIONS_CEILING_MIN = 50
 CONNECTIONS_MAX = 20_000  # whatever the memory: each one is a process of its own
+
+# So old an unfinished segment becomes: what a lost disk can cost at most.
+ARCHIVE_SECONDS = 60
+# Compressed segments that nobody fetches: from here on gaps, before the disk is full.
+ARCHIVE_BYTES_MAX = 4096 * MEBIBYTE
+ARCHIVE_NOTHING = "/bin/true"
 
 FIXED = {
     # The socket is the only door (design.md section 3).
@@ -40,6 +49,8 @@ FIXED = {
     "wal_level": "replica",
     "max_wal_senders": "4",
     "max_replication_slots": "4",
+    # Only a restart turns the archiver on; what it does, and whether at all, needs none.
+    "archive_mode": "on",
     "min_wal_size": f"{WAL_SEGMENT_MEGABYTES * 4}MB",
     # Huge pages and compiled expressions do not pay for servers of this size.
     "huge_pages": "off",
@@ -96,6 +107,7 @@ def render(
     socket_dir: Path,
     version: tuple[int, ...],
     extensions: Path,
+    archive: Path,
 ) -> str:
     """Return the file's text."""
     memory = limits.memory_bytes
@@ -113,13 +125,41 @@ def render(
         "temp_file_limit": _temporary_kilobytes(limits.storage_bytes),
         "fsync": "on" if limits.fsync else "off",
         "dynamic_shared_memory_type": _dynamic_shared_memory(),
+        "archive_command": archive_command(archive) if limits.wal_archive else ARCHIVE_NOTHING,
+        "archive_timeout": f"{ARCHIVE_SECONDS if limits.wal_archive else 0}s",
+        "summarize_wal": "on" if limits.wal_archive or limits.wal_summaries else "off",
     }
     if version >= (17,):
         settings |= SINCE_17
     if version >= (18,):
         settings |= SINCE_18 | {"extension_control_path": f"{extensions}:$system"}
-    lines = [f"{name} = {_quoted(value)}" for name, value in sorted(settings.items())]
-    return "# Written by the instance host; changes are lost.\n" + "\n".join(lines) + "\n"
+    return "# Written by the instance host; changes are lost.\n" + setting_lines(settings)
+
+
+def setting_lines(settings: Mapping[str, str]) -> str:
+    """Return lines of postgresql.conf; of two lines of one name the later is in force."""
+    return "".join(f"{name} = {_quoted(value)}\n" for name, value in sorted(settings.items()))
+
+
+def archive_command(archive: Path) -> str:
+    """Return what the server runs with each closed segment."""
+    return f"{_archive_program()} keep %p {_argument(archive)} {ARCHIVE_BYTES_MAX}"
+
+
+def restore_command(archive: Path) -> str:
+    """Return what a recovering server runs for each segment that it wants."""
+    return f"{_archive_program()} fetch {_argument(archive)} %f %p"
+
+
+def _archive_program() -> str:
+    # -I -S: nothing of the environment, no site packages; 15 ms instead of 40.
+    program = f"{_argument(Path(sys.executable))} -I -S"
+    return f"{program} {_argument(Path(postgres_archive.__file__).resolve())}"
+
+
+def _argument(path: Path) -> str:
+    """Return a path as one word of a shell's command in which `%` is the server's."""
+    return shlex.quote(str(path)).replace("%", "%%")
 
 
 def _kilobytes(wanted: int, low: int, high: int) -> str:

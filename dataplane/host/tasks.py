@@ -20,6 +20,8 @@ import structlog
 from dataplane.host import paths
 from dataplane.host.depot import Depot, DirectoryDepot
 from dataplane.host.keeper import Keeper
+from dataplane.host.postgres_backup import PgBaseBackup
+from dataplane.host.postgres_ship import PgShipWal
 from dataplane.host.redis_export import RdbExport
 from dataplane.host.redis_import import RdbImport
 from dataplane.host.settings import HostSettings
@@ -42,6 +44,8 @@ ADVANCE_SECONDS = 0.5
 WORKS: Mapping[Kind, Callable[[Order], Work]] = {
     Kind.RDB_EXPORT: RdbExport,
     Kind.RDB_IMPORT: RdbImport,
+    Kind.PG_BASE_BACKUP: PgBaseBackup,
+    Kind.PG_SHIP_WAL: PgShipWal,
 }
 FULL = Outcome("disk_full", "the host has no room for the files")
 BROKEN = Outcome("host_failed", "the host failed; its log has the reason")

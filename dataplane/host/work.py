@@ -90,5 +90,6 @@ class Work(Protocol):
 async def remove_workplace(workplace: Path) -> None:
     """Remove the directory in which a task worked, and the processes that it left in it."""
     if await asyncio.to_thread(workplace.exists):
-        await clear_directory(workplace / "data", number=signal.SIGKILL, seconds_max=0)
+        for directory in (workplace, workplace / "data"):
+            await clear_directory(directory, number=signal.SIGKILL, seconds_max=0)
         await asyncio.to_thread(shutil.rmtree, workplace, ignore_errors=True)

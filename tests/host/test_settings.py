@@ -26,7 +26,14 @@ UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
 def conf(limits: Limits, version: tuple[int, ...] = (18, 4)) -> dict[str, str]:
     """Return the rendered postgresql.conf as names and values."""
-    text = render(limits, handle="h", socket_dir=Path("/s"), version=version, extensions=Path("/e"))
+    text = render(
+        limits,
+        handle="h",
+        socket_dir=Path("/s"),
+        version=version,
+        extensions=Path("/e"),
+        archive=Path("/a"),
+    )
     return dict(re.findall(r"^(\w+) = '(.*)'$", text, re.MULTILINE))
 
 
@@ -135,7 +142,12 @@ def test_server_takes_at_least_the_plans_connections_where_memory_allows(connect
 
 def test_quote_in_a_path_cannot_end_the_value() -> None:
     text = render(
-        Limits(), handle="h", socket_dir=Path("/a'b\\c"), version=(18,), extensions=Path("/e")
+        Limits(),
+        handle="h",
+        socket_dir=Path("/a'b\\c"),
+        version=(18,),
+        extensions=Path("/e"),
+        archive=Path("/a"),
     )
     assert "unix_socket_directories = '/a''b\\\\c'\n" in text
 

@@ -1,0 +1,68 @@
+"""What the tasks of relational instances share: their parameters, and a way to a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import asyncpg
+
+from dataplane.host import paths, template
+from dataplane.host.door import Door
+from dataplane.host.feed import Connection
+from dataplane.host.postgres import CONNECT_SECONDS_MAX, TASK_APPLICATION
+from dataplane.host.server import Site
+from dataplane.host.work import Order, TaskError
+
+T = TypeVar("T")
+NOT_IN_SERVICE = TaskError("not_in_service", "the instance is not in service")
+# What a connection raises when its server is stopped, ends or does not answer.
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def parameters(order: Order, read: Callable[[Mapping[str, Any]], T]) -> T:
+    """Read the parameters of a task. Raises TaskError."""
+    try:
+        return read(order.parameters)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TaskError("unsupported", f"the task's parameters: {error!r}") from error
+
+
+def door_of(order: Order) -> Door:
+    """Return the door of the instance's own server."""
+    return Door(paths.postgres_socket(order.settings.run_dir, order.instance_id))
+
+
+def site_of(order: Order) -> Site:
+    """Return the instance's directories."""
+    return Site.of(order.settings, order.instance_id)
+
+
+async def demand_awake(order: Order) -> None:
+    """Return once the instance's server answers, woken if it slept. Raises TaskError."""
+    if order.keeper.record is None or not await order.keeper.wake():
+        raise NOT_IN_SERVICE
+
+
+async def connect(door: Door, database: str = template.MAINTENANCE_DATABASE) -> Connection:
+    """Connect as superuser. Raises what is in AWAY."""
+    connection: Connection = await asyncpg.connect(
+        host=str(door.path.parent),
+        port=paths.POSTGRES_PORT,
+        user=template.SUPERUSER,
+        database=database,
+        timeout=CONNECT_SECONDS_MAX,
+        statement_cache_size=0,
+        server_settings={
+            "application_name": TASK_APPLICATION,
+            "statement_timeout": "0",
+            "search_path": "pg_catalog",
+        },
+    )
+    return connection
+
+
+def now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
