@@ -24,7 +24,8 @@ READ = frozenset(
         "files.read",
     }
 )
-USAGE = frozenset({"usage.read"})
+USAGE = frozenset({"usage.read", "notices.read"})
+MONEY = frozenset({"billing.read", "budgets.manage"})
 AUDIT = frozenset({"audit.read"})
 # What an operator may do to a running instance without changing what it is.
 OPERATE = frozenset(
@@ -67,7 +68,7 @@ OWN = frozenset({"owners.manage"})
 SELF = frozenset({"own_keys.manage"})
 LOOK_AT_IAM = frozenset({"api_keys.read", "policies.read", "service_ids.read"})
 
-ACTIONS = READ | USAGE | AUDIT | WORK | ADMINISTER | OWN | SELF
+ACTIONS = READ | USAGE | MONEY | AUDIT | WORK | ADMINISTER | OWN | SELF
 
 # Members who work with instances hold all that there is in them: they may make any credential.
 WORKS_INSIDE = iam.ROLE_ACTIONS[ServiceRole.MANAGER]
@@ -76,8 +77,8 @@ ROLE_ACTIONS: Mapping[MemberRole, frozenset[str]] = {
     MemberRole.OWNER: ACTIONS,
     MemberRole.ADMIN: ACTIONS - OWN,
     MemberRole.MEMBER: READ | USAGE | WORK | SELF,
-    MemberRole.BILLING: frozenset({"tenant.read", "instances.read"}) | USAGE | SELF,
-    MemberRole.AUDITOR: READ | USAGE | AUDIT | LOOK_AT_IAM | SELF,
+    MemberRole.BILLING: frozenset({"tenant.read", "instances.read"}) | USAGE | MONEY | SELF,
+    MemberRole.AUDITOR: READ | USAGE | {"billing.read"} | AUDIT | LOOK_AT_IAM | SELF,
     MemberRole.READ_ONLY: READ | USAGE | SELF,
 }
 PLATFORM_ACTIONS: Mapping[PlatformRole, frozenset[str]] = {

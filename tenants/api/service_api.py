@@ -39,11 +39,13 @@ class ServiceApi(APIView):
         """Return the query parameters as `form` reads them."""
         return _read(form, self.request.query_params)
 
-    def page(self, rows: QuerySet[Any], output: type[BaseSerializer[Any]]) -> Response:
-        """Return one page of `rows`."""
+    def page(
+        self, rows: QuerySet[Any], output: type[BaseSerializer[Any]], **context: Any
+    ) -> Response:
+        """Return one page of `rows`; `context` is the serializers'."""
         paginator = self.pagination_class()
         page = paginator.paginate_queryset(rows, self.request, view=self)
-        return paginator.get_paginated_response(output(page, many=True).data)
+        return paginator.get_paginated_response(output(page, many=True, context=context).data)
 
 
 class TenantApi(ServiceApi):

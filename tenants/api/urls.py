@@ -8,6 +8,8 @@ from tenants.accounts import apis as accounts
 from tenants.api.docs import DocsView
 from tenants.audit import apis as audit
 from tenants.backups import apis as backups
+from tenants.billing import apis as billing
+from tenants.billing import operator_apis as operator
 from tenants.iam import apis as iam
 from tenants.iam import policy_apis as policies
 from tenants.instances import apis as instances
@@ -23,6 +25,8 @@ INSTANCE = f"{TENANT}/instances/<str:instance>"
 BACKUP = f"{TENANT}/backups/<uuid:backup_id>"
 CREDENTIAL = f"{INSTANCE}/credentials/<uuid:credential_id>"
 FILE = f"{INSTANCE}/files/<uuid:file_id>"
+INVOICE = f"{TENANT}/invoices/<uuid:invoice_id>"
+ANY_INVOICE = "operator/invoices/<uuid:invoice_id>"
 OPERATION = f"{TENANT}/operations/<uuid:operation_id>"
 
 # Each address with its name and its view.
@@ -30,7 +34,13 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     ("audit-actions", "audit-actions", audit.ActionListApi),
     ("docs", "docs", DocsView),
     ("engines", "engines", instances.EngineListApi),
+    ("operator/accounts/<str:handle>", "operator-account", operator.OperatorAccountApi),
+    ("operator/invoices", "operator-invoices", operator.OperatorInvoiceListApi),
+    (f"{ANY_INVOICE}/credit-notes", "operator-credit-notes", operator.OperatorCreditNoteApi),
+    (f"{ANY_INVOICE}/payments", "operator-payments", operator.OperatorPaymentApi),
+    ("operator/price-lists", "operator-price-lists", operator.OperatorPriceListApi),
     ("plans", "plans", usage.PlanListApi),
+    ("price-lists", "price-lists", billing.PriceListApi),
     ("roles", "roles", policies.RoleListApi),
     ("tenants", "tenants", accounts.TenantListApi),
     (TENANT, "tenant", accounts.TenantDetailApi),
@@ -46,6 +56,11 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (BACKUP, "backup", backups.BackupDetailApi),
     (f"{BACKUP}/restore", "backup-restore", backups.BackupRestoreApi),
     (f"{BACKUP}/verify", "backup-verify", backups.BackupVerifyApi),
+    (f"{TENANT}/billing", "billing", billing.AccountApi),
+    (f"{TENANT}/billing/cost-report", "cost-report", billing.CostReportApi),
+    (f"{TENANT}/billing/preview", "invoice-preview", billing.PreviewApi),
+    (f"{TENANT}/budgets", "budgets", billing.BudgetListApi),
+    (f"{TENANT}/budgets/<uuid:budget_id>", "budget", billing.BudgetDetailApi),
     (f"{TENANT}/iam/check", "iam-check", policies.IamCheckApi),
     (f"{TENANT}/instances", "instances", instances.InstanceListApi),
     (INSTANCE, "instance", instances.InstanceDetailApi),
@@ -69,11 +84,16 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{INSTANCE}/undelete", "instance-undelete", instances.InstanceUndeleteApi),
     (f"{INSTANCE}/usage", "instance-usage", usage.InstanceUsageApi),
     (f"{INSTANCE}/usage/series", "instance-usage-series", usage.InstanceUsageSeriesApi),
+    (f"{TENANT}/invoices", "invoices", billing.InvoiceListApi),
+    (INVOICE, "invoice", billing.InvoiceDetailApi),
+    (f"{INVOICE}/csv", "invoice-csv", billing.InvoiceCsvApi),
+    (f"{INVOICE}/lines", "invoice-lines", billing.InvoiceLinesApi),
     (f"{TENANT}/members", "members", accounts.MemberListApi),
     (f"{TENANT}/members/<uuid:member_id>", "member", accounts.MemberDetailApi),
     (f"{TENANT}/my-keys", "my-keys", iam.OwnKeyListApi),
     (f"{TENANT}/my-keys/<uuid:key_id>", "my-key", iam.OwnKeyDetailApi),
     (f"{TENANT}/my-keys/<uuid:key_id>/reroll", "my-key-reroll", iam.OwnKeyRerollApi),
+    (f"{TENANT}/notices", "notices", billing.NoticeListApi),
     (f"{TENANT}/operations", "operations", operations.OperationListApi),
     (OPERATION, "operation", operations.OperationDetailApi),
     (f"{OPERATION}/cancel", "operation-cancel", operations.OperationCancelApi),

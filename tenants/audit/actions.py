@@ -92,6 +92,7 @@ POLICY_SCOPE = ("scope", "instance", "resource_type", "value")
 REQUESTS: Mapping[tuple[str, str], Action] = {
     ("DELETE", "api-key"): Action("weftkit.api-key.revoke", message="revoke API key"),
     ("DELETE", "backup"): Action("weftkit.backup.delete"),
+    ("DELETE", "budget"): Action("weftkit.budget.delete", severity=Severity.WARNING),
     ("DELETE", "credential"): Action("weftkit.credential.revoke"),
     ("DELETE", "file"): Action("weftkit.file.delete"),
     ("DELETE", "instance"): Action("weftkit.instance.delete"),
@@ -102,6 +103,7 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("PATCH", "api-key"): Action("weftkit.api-key.update", severity=Severity.CRITICAL),
     ("PATCH", "backup"): Action("weftkit.backup.update"),
     ("PATCH", "backup-schedule"): Action("weftkit.backup-schedule.update"),
+    ("PATCH", "budget"): Action("weftkit.budget.update"),
     ("PATCH", "instance"): Action("weftkit.instance.update"),
     ("PATCH", "instance-audit"): Action(
         "weftkit.instance-audit.update",
@@ -120,6 +122,7 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ),
     ("POST", "backup-restore"): Action("weftkit.backup.restore", made="instance"),
     ("POST", "backup-verify"): Action("weftkit.backup.verify"),
+    ("POST", "budgets"): Action("weftkit.budget.create", made="id"),
     ("POST", "credential-rotate"): Action("weftkit.credential.rotate"),
     ("POST", "credentials"): Action(
         "weftkit.credential.create", made="id", severity=Severity.CRITICAL
@@ -152,7 +155,11 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
 OTHERS: tuple[Action, ...] = (
     Action("weftkit.backup.expire", severity=Severity.WARNING),
     Action("weftkit.audit.export"),
+    Action("weftkit.account.update", message="change how bills are paid of"),
+    Action("weftkit.credit-note.create"),
     Action("weftkit.file.download", severity=Severity.WARNING),
+    Action("weftkit.invoice.pay", message="record a payment for"),
+    Action("weftkit.price-list.create"),
     Action("weftkit.instance.purge"),
     Action("weftkit.session.start", message="sign in to"),
 )

@@ -37,14 +37,6 @@ def account_lock(*, tenant: Tenant) -> BillingAccount:
     return BillingAccount.objects.select_for_update().get(tenant=tenant)
 
 
-def collection_set(*, tenant: Tenant, collection: Collection) -> BillingAccount:
-    """Say whether the tenant pays, or is only shown what it costs."""
-    account = account_of(tenant=tenant)
-    account.collection = collection
-    account.save(update_fields=["collection", "updated_at"])
-    return account
-
-
 def sequence_next(*, name: str) -> int:
     """Return the next number of a sequence without gaps; others wait for this transaction."""
     assert connection.in_atomic_block

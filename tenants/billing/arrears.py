@@ -48,6 +48,16 @@ def overdue_follow(*, now: datetime | None = None) -> int:
 
 
 @transaction.atomic
+def collection_set(*, tenant: Tenant, collection: Collection) -> BillingAccount:
+    """Say whether the tenant pays, or is only shown what it costs, which ends its arrears."""
+    account = account_lock(tenant=tenant)
+    account.collection = collection
+    account.save(update_fields=["collection", "updated_at"])
+    arrears_follow(account=account, now=timezone.now())
+    return account
+
+
+@transaction.atomic
 def _follow(tenant: Tenant, now: datetime) -> None:
     account = account_lock(tenant=tenant)
     due = Invoice.objects.select_for_update().filter(

@@ -34,6 +34,8 @@ class CostOutput(serializers.Serializer[Cost]):
 
 
 class RateOutput(serializers.Serializer[Any]):
+    """A price of a plan."""
+
     plan = serializers.CharField()
     meter = serializers.CharField()
     unit = serializers.CharField(help_text="What `per` of the meter's smallest unit are called.")

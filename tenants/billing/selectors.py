@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from tenants.accounts.models import Tenant
 from tenants.billing.models import (
     BillingAccount,
+    Budget,
+    BudgetScope,
+    Collection,
     CreditNote,
     Invoice,
     InvoiceLine,
@@ -23,6 +28,7 @@ from tenants.billing.models import (
 )
 from tenants.billing.rating import Tariff
 from tenants.core.errors import NotFoundError
+from tenants.instances.models import Instance
 
 
 def price_list_list() -> QuerySet[PriceList]:
@@ -79,6 +85,30 @@ def account_find(*, tenant: Tenant) -> BillingAccount | None:
     return BillingAccount.objects.filter(tenant=tenant).first()
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a tenant stands: `good`, `overdue` or `arrears`, and what is open."""
+
+    name: str
+    collection: str
+    credit_micros: int
+    due_micros: int
+
+
+def standing_of(*, tenant: Tenant) -> Standing:
+    """Return how the tenant stands, also one that has no account yet."""
+    account = account_find(tenant=tenant)
+    invoices = list(invoice_open_list(tenant=tenant))
+    name = "overdue" if any(i.state == InvoiceState.OVERDUE for i in invoices) else "good"
+    is_internal = account is not None and account.collection == Collection.INTERNAL
+    return Standing(
+        name="arrears" if account is not None and account.arrears_since else name,
+        collection=account.collection if account else str(settings.BILLING_COLLECTION),
+        credit_micros=account.credit_micros if account else 0,
+        due_micros=0 if is_internal else sum(invoice.due_micros for invoice in invoices),
+    )
+
+
 def invoice_list(*, tenant: Tenant) -> QuerySet[Invoice]:
     """Return the tenant's invoices, drafts included."""
     return Invoice.objects.filter(tenant=tenant)
@@ -90,6 +120,11 @@ def invoice_get(*, tenant: Tenant, invoice_id: UUID) -> Invoice:
     if found is None:
         raise NotFoundError("there is no such invoice")
     return found
+
+
+def invoice_any(*, invoice_id: UUID) -> Invoice | None:
+    """Return an invoice of whatever tenant, for the platform's staff."""
+    return Invoice.objects.select_related("tenant").filter(pk=invoice_id).first()
 
 
 def invoice_lines(*, invoice: Invoice) -> QuerySet[InvoiceLine]:
@@ -111,6 +146,34 @@ def payment_list(*, invoice: Invoice) -> QuerySet[Payment]:
 def credit_note_list(*, invoice: Invoice) -> QuerySet[CreditNote]:
     """Return what was taken back of an invoice."""
     return invoice.credit_notes.order_by("id")
+
+
+def budget_list(*, tenant: Tenant) -> QuerySet[Budget]:
+    """Return the tenant's budgets."""
+    return Budget.objects.filter(tenant=tenant)
+
+
+def budget_get(*, tenant: Tenant, budget_id: UUID) -> Budget:
+    """Return one budget of `tenant`."""
+    found = budget_list(tenant=tenant).filter(pk=budget_id).first()
+    if found is None:
+        raise NotFoundError("there is no such budget")
+    return found
+
+
+def budget_instances(*, budget: Budget) -> set[UUID] | None:
+    """Return the instances that a budget is about, None for all of its tenant."""
+    match BudgetScope(budget.scope):
+        case BudgetScope.TENANT:
+            return None
+        case BudgetScope.INSTANCE:
+            assert budget.instance_id is not None
+            return {budget.instance_id}
+        case BudgetScope.TAG:
+            tagged = Instance.objects.filter(
+                tenant_id=budget.tenant_id, tags__contains={budget.tag_key: budget.tag_value}
+            )
+            return set(tagged.values_list("pk", flat=True))
 
 
 def notice_list(*, tenant: Tenant, only_open: bool = False) -> QuerySet[Notice]:

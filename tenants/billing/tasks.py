@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from tenants.billing import arrears, invoices, notices, quotas
+from tenants.billing import arrears, budgets, invoices, notices, quotas
 
 
 @shared_task(name="billing.close_months")
@@ -20,6 +20,11 @@ def billing_follow_overdue() -> None:
 @shared_task(name="billing.follow_quotas")
 def billing_follow_quotas() -> None:
     quotas.quotas_follow()
+
+
+@shared_task(name="billing.follow_budgets")
+def billing_follow_budgets() -> None:
+    budgets.budgets_follow()
 
 
 @shared_task(name="billing.mail_notices")

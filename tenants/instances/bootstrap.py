@@ -27,7 +27,7 @@ from engines.kit.settings import Settings
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
 from tenants.accounts.services import tenant_create
-from tenants.billing.accounts import collection_set
+from tenants.billing.arrears import collection_set
 from tenants.billing.models import Collection
 from tenants.core.errors import ServiceError
 from tenants.iam.models import ApiKey, ApiKeySecret

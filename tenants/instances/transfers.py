@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import transaction
 
 from tenants.accounts.models import Tenant
+from tenants.billing.growth import growth_demand
 from tenants.core.models import uuid7
 from tenants.instances.files import (
     demand_size,
@@ -52,6 +53,7 @@ def instance_import(
     """Replace the instance's data by a file of its tenant, uploaded or exported."""
     demand_transferable(instance)
     instance = _locked(instance)
+    growth_demand(instance=instance)
     file = file_of_tenant(tenant=tenant, file_id=file_id)
     demand_transferable(file.instance)
     demand_size(instance=instance, size_bytes=file.size_bytes)

@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tenants.api.service_api import ServiceApi, TenantApi
+from tenants.billing.dry_run import RateOutput
+from tenants.billing.selectors import prices_by_plan
 from tenants.core.errors import invalid_field
 from tenants.instances.selectors import instance_ever_list, instance_get
 from tenants.usage import selectors
@@ -22,12 +24,18 @@ PERIOD_DEFAULT = timedelta(hours=24)
 
 
 class PlanOutput(serializers.ModelSerializer[Plan]):
+    prices = serializers.SerializerMethodField(help_text="Of the price list in force.")
+
+    @extend_schema_field(RateOutput(many=True))
+    def get_prices(self, plan: Plan) -> Any:
+        return RateOutput(self.context["prices"].get(plan.name, []), many=True).data
+
     class Meta:
         model = Plan
         fields = [
             "name", "version", "title", "has_blocks", "has_own_server", "read_units", "write_units",
             "query_units", "storage_bytes", "storage_grace_s", "storage_grace_percent",
-            "memory_bytes", "connections", "statement_timeout_ms",
+            "memory_bytes", "prices", "connections", "statement_timeout_ms",
             "eviction_policy", "hibernate_after_s",
         ]  # fmt: skip
 
@@ -86,8 +94,8 @@ class SeriesOutput(serializers.Serializer[Any]):
 class PlanListApi(ServiceApi):
     @extend_schema(operation_id="plan_list", responses=PlanOutput(many=True))
     def get(self, request: Request) -> Response:
-        """List the plans that new instances can have."""
-        return self.page(selectors.plan_list(), PlanOutput)
+        """List the plans that new instances can have, with their prices."""
+        return self.page(selectors.plan_list(), PlanOutput, prices=prices_by_plan())
 
 
 class UsageListApi(TenantApi):

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core import mail
-from django.utils import timezone
 
 from engines.kit.records import GrowthRefusal
-from tenants.accounts.models import Tenant
-from tenants.billing.accounts import account_of, collection_set
-from tenants.billing.arrears import overdue_follow
+from tenants.billing.accounts import account_of
+from tenants.billing.arrears import collection_set, overdue_follow
 from tenants.billing.drafting import rated_with_late
-from tenants.billing.invoices import credit_note_create, month_close, months_close, payment_record
+from tenants.billing.invoices import credit_note_create, months_close, payment_record
 from tenants.billing.models import (
     BillingAccount,
     Collection,
@@ -29,16 +26,23 @@ from tenants.billing.notices import notices_mail
 from tenants.core.errors import ConflictError, InvalidError, PaymentRequiredError
 from tenants.instances.models import Instance
 from tenants.instances.services import instance_change
-from tenants.usage.models import PlanTerm, UsageHour
+from tenants.usage.models import PlanTerm
 from tenants.usage.selectors import plan_get
-from tests.tenants.cast import Cast, make_instance, published, serving_instance, side_by_side
+from tests.tenants.cast import Cast, make_instance, published, side_by_side
+from tests.tenants.months import (
+    DECEMBER,
+    JANUARY,
+    LATE_ENOUGH,
+    NOVEMBER,
+    OCTOBER,
+    finalised,
+    instance_since,
+    owing,
+    since,
+    used,
+)
 
-OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
-NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
-DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
-JANUARY = datetime(2027, 1, 1, tzinfo=UTC)
 GIB = 2**30
-LATE_ENOUGH = timedelta(hours=49)
 
 
 @pytest.fixture(autouse=True)
@@ -46,42 +50,11 @@ def _no_patience(settings: Any) -> None:
     settings.OPERATION_WAIT_IN_TASK_S = 0
 
 
-def since(tenant: Tenant, moment: datetime) -> Tenant:
-    """Make the tenant that old."""
-    Tenant.objects.filter(pk=tenant.pk).update(created_at=moment)
-    tenant.refresh_from_db()
-    return tenant
-
-
-def instance_since(tenant: Tenant, moment: datetime, plan: str, blocks: int = 1) -> Instance:
-    """Make an instance that is in service since then."""
-    since(tenant, moment)
-    instance = serving_instance(tenant, f"i{uuid.uuid4().hex[:8]}", plan=plan, blocks=blocks)
-    PlanTerm.objects.filter(instance_id=instance.pk).update(started_at=moment)
-    return instance
-
-
-def used(instance: Instance, hour: datetime, **figures: int) -> None:
-    """Have an instance use something in an hour, as a roll-up leaves it."""
-    row, _ = UsageHour.objects.get_or_create(instance_id=instance.pk, hour=hour)
-    for name, value in figures.items():
-        setattr(row, name, (getattr(row, name) or 0) + value)
-    row.updated_at = timezone.now()
-    row.save()
-
-
 def by_meter(invoice: Invoice) -> dict[str, tuple[int, int, int]]:
     return {
         line.meter: (int(line.quantity), int(line.billable_quantity), line.amount_micros)
         for line in invoice.lines.all()
     }
-
-
-def finalised(tenant: Tenant, stop: datetime) -> Invoice:
-    """Return the tenant's final invoice of the month that ends then."""
-    while month_close(tenant=tenant, now=stop + LATE_ENOUGH):
-        pass
-    return Invoice.objects.get(tenant=tenant, period_stop=stop)
 
 
 def test_a_month_of_blocks_is_rated_to_the_second(cast: Cast) -> None:
@@ -201,13 +174,6 @@ def test_numbers_have_no_gaps_with_tenants_side_by_side(lasting_cast: Cast) -> N
     assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
     assert sorted(Invoice.objects.values_list("number", flat=True)) == ["WK-000001", "WK-000002"]
     assert InvoiceLine.objects.filter(meter="read_units").count() == 2
-
-
-def owing(cast: Cast, units: int = 8_000_000) -> Invoice:
-    """Return acme's final invoice over two dollars."""
-    instance = instance_since(cast.acme, OCTOBER, "unmetered")
-    used(instance, OCTOBER, read_units=units)
-    return finalised(cast.acme, NOVEMBER)
 
 
 def pay(invoice: Invoice, micros: int, reference: str = "r1") -> Any:

@@ -1,0 +1,1 @@
+"""One command a file; Django takes its name from the file."""
