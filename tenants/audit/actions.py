@@ -142,6 +142,12 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("POST", "my-keys"): Action(
         "weftkit.api-key.create", made="id", severity=Severity.CRITICAL, message="create API key"
     ),
+    ("PATCH", "operator-account"): Action(
+        "weftkit.account.update", message="change how bills are paid of"
+    ),
+    ("POST", "operator-credit-notes"): Action("weftkit.credit-note.create"),
+    ("POST", "operator-payments"): Action("weftkit.invoice.pay", message="record a payment for"),
+    ("POST", "operator-price-lists"): Action("weftkit.price-list.create"),
     ("POST", "operation-cancel"): Action("weftkit.operation.cancel"),
     ("POST", "operation-reset"): Action("weftkit.operation.reset"),
     ("POST", "operation-retry"): Action("weftkit.operation.retry"),
@@ -158,8 +164,6 @@ OTHERS: tuple[Action, ...] = (
     Action("weftkit.account.update", message="change how bills are paid of"),
     Action("weftkit.credit-note.create"),
     Action("weftkit.file.download", severity=Severity.WARNING),
-    Action("weftkit.invoice.pay", message="record a payment for"),
-    Action("weftkit.price-list.create"),
     Action("weftkit.instance.purge"),
     Action("weftkit.session.start", message="sign in to"),
 )
