@@ -49,6 +49,8 @@ class InstanceState:
         self._quota: RequestError | None = None
         self.storage_bytes = 0
         self.is_bounded = False
+        # The instance's owner wants to be told of requests.
+        self.is_audited = False
         self.follow(record, 0)
 
     def follow(self, record: InstanceRecord | None, storage_bytes: int) -> None:
@@ -61,7 +63,11 @@ class InstanceState:
             self._refusal = None
             self._follow_limits(record)
             self._quota = _quota_error(record, storage_bytes)
-        self.is_bounded = bool(self._refusal or self._quota or any(self._buckets))
+        self.is_audited = self.record.audit_data_events
+        # So that `admit` looks at one flag only, and what nobody wants to be told costs nothing.
+        self.is_bounded = bool(
+            self._refusal or self._quota or any(self._buckets) or self.is_audited
+        )
 
     def decide(
         self, request_class: RequestClass, units: int, grows: bool
@@ -100,10 +106,12 @@ class InstanceState:
 class ConnectionGate:
     """`ports.Gate` of one signed-in connection."""
 
-    __slots__ = ("_cells", "_counters", "_refused", "_state", "_units")
+    __slots__ = ("_cells", "_counters", "_refused", "_state", "_units", "watch")
 
     def __init__(self, state: InstanceState) -> None:
         self._state = state
+        # Is told of each request while the instance is audited.
+        self.watch: Callable[[RequestClass, int, RequestError | None], None] | None = None
         self._cells = state.slot.cells
         self._counters = state.slot.base + COUNTER_WORD
         self._refused = state.slot.base + REFUSED_WORD
@@ -118,9 +126,11 @@ class ConnectionGate:
         if state.is_bounded:
             answer = state.decide(request_class, units, grows)
             if answer is not None:
-                if answer is not Wait.FOR_UNITS:
+                if isinstance(answer, RequestError):
                     self._cells[self._refused] += units
+                    self._tell(request_class, units, answer)
                 return answer
+            self._tell(request_class, units, None)
         self._cells[self._counters + request_class] += units
         self._units[request_class] += units
         return None
@@ -135,6 +145,7 @@ class ConnectionGate:
         """Give back units of a request that was admitted and then was not performed."""
         self._cells[self._counters + request_class] -= units
         self._units[request_class] -= units
+        self._tell(request_class, -units, None)
         bucket = self._state.bucket(request_class)
         if bucket is not None:
             bucket.put_back(units)
@@ -143,9 +154,14 @@ class ConnectionGate:
         """Count units that were performed before anybody could admit them; see `ports.Gate`."""
         self._cells[self._counters + request_class] += units
         self._units[request_class] += units
+        self._tell(request_class, units, None)
         bucket = self._state.bucket(request_class)
         if bucket is not None:
             bucket.owe(units)
+
+    def _tell(self, request_class: RequestClass, units: int, error: RequestError | None) -> None:
+        if self._state.is_audited and self.watch is not None:
+            self.watch(request_class, units, error)
 
     def usage(self) -> tuple[UsageLine, ...]:
         """Return what this connection has used; see `ports.Gate`."""

@@ -105,6 +105,7 @@ class Outbox:
         """Spool and deliver everything that there is."""
         now = self._clock.now()
         self._before_spooling()
+        self._audit.collect()
         try:
             await self._in_thread(lambda: self._spool(now))
             await self._deliver()

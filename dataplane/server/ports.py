@@ -120,10 +120,14 @@ class ConnectionPorts:
         services.key_seen.note(credential.key_id, services.clock.now())
         tally_of(metrics.SIGN_INS, self.spec.name, "admitted").add()
         if record.audit_data_events:
-            self._audit(record, candidate, "success", 200)
+            self._audit(record, credential.username, "session.start", is_data_event=True)
         self.log.bind(instance=record.handle, user=credential.username)
         self.log.event("signed_in")
-        return Grant(Candidate(record, credential, is_mock=False), ConnectionGate(state))
+        gate = ConnectionGate(state)
+        gate.watch = services.audit.watch(
+            record, credential.username, str(self.client.address)
+        ).note
+        return Grant(Candidate(record, credential, is_mock=False), gate)
 
     def _count(self, record: InstanceRecord, state: InstanceState) -> RequestError | None:
         """Count the client as one of the plan's connections, or as one that shares them."""
@@ -146,7 +150,7 @@ class ConnectionPorts:
         tally_of(metrics.SIGN_INS, self.spec.name, "failed").add()
         self.log.info("sign_in_failed", reason=reason, user=candidate.credential.username[:64])
         if candidate.record is not None:
-            self._audit(candidate.record, candidate, "failure", 401)
+            self._audit_failure(candidate.record, candidate, 401)
 
     async def connect(self, record: InstanceRecord) -> StreamChannel:
         """Open a connection to the instance's own server; see `ports.SessionPorts`."""
@@ -186,6 +190,9 @@ class ConnectionPorts:
         record = self.services.table.get(found[0]) if found else None
         if found is None or record is None or not is_allowed(record, client.address):
             return None
+        if record.audit_data_events:
+            # A cancel request shows the key of a session, and does not say whose it is.
+            self._audit(record, "cancel-key", "statement.cancel", is_data_event=True)
         if not found[1]:
             await self.services.tokens.perform(token)
         return record, found[1]
@@ -284,6 +291,10 @@ class ConnectionPorts:
         )
         services.sessions.remove(self._session)
         services.key_seen.note(self._session.credential.key_id, services.clock.now())
+        record = self._state.record
+        if record.audit_data_events:
+            username = self._session.credential.username
+            self._audit(record, username, "session.end", is_data_event=True)
         for token in self._tokens:
             self._was_cancelled |= services.tokens.withdraw(token)
         self.log.event("session_ended")
@@ -292,17 +303,31 @@ class ConnectionPorts:
         tally_of(metrics.SIGN_INS, self.spec.name, error.reason.value).add()
         self.log.info("sign_in_refused", reason=error.reason.value, instance=record.handle)
         code = _REASON_CODES.get(error.reason, _REASON_CODE)
-        self._audit(record, candidate, "failure", code)
+        self._audit_failure(record, candidate, code)
+
+    def _audit_failure(
+        self, record: InstanceRecord, candidate: Candidate, reason_code: int
+    ) -> None:
+        username = candidate.credential.username[:64]
+        self._audit(record, username, "session.start", "failure", reason_code)
 
     def _audit(
-        self, record: InstanceRecord, candidate: Candidate, outcome: str, reason_code: int
+        self,
+        record: InstanceRecord,
+        initiator: str,
+        action: str,
+        outcome: str = "success",
+        reason_code: int = 200,
+        *,
+        is_data_event: bool = False,
     ) -> None:
         self.services.audit.emit(
-            f"weftkit.{record.engine}.session.start",
+            f"weftkit.{record.engine}.{action}",
             record=record,
-            initiator=candidate.credential.username[:64],
+            initiator=initiator,
             address=str(self.client.address),
             outcome=outcome,
             reason_code=reason_code,
-            target=record.handle,
+            target=f"instances/{record.handle}",
+            is_data_event=is_data_event,
         )

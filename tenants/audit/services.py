@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -42,6 +42,8 @@ WITH batch AS MATERIALIZED (
 SELECT taken.body::text, taken.received_at, claimed.event_id IS NOT NULL
 FROM taken LEFT JOIN claimed USING (event_id) ORDER BY taken.received_at, taken.event_id
 """
+# Who acts where nobody else does.
+SYSTEM = "system"
 # Whose an instance is, our own tables know; what a data plane says of it is not asked.
 OWNERS = "SELECT id, tenant_id, handle FROM instances_instance WHERE id = ANY(%s)"
 
@@ -146,10 +148,10 @@ def _event_of(
     left_out = body.get("alike_left_out", 0)
     facts = Facts(
         event_id=event_id,
-        action=_registered(str(body.get("action", ""))),
+        action=_registered(str(body.get("action", "")), body.get("is_data_event") is True),
         at=at,
         tenant_id=tenant_id,
-        initiator=f"client:{body.get('initiator', '')}",
+        initiator=f"client:{body['initiator']}" if body.get("initiator") else SYSTEM,
         target=str(body.get("target") or f"instances/{handle}"),
         outcome="failure" if body.get("outcome") == "failure" else "success",
         reason_code=_number(body.get("reason_code"), 200),
@@ -169,10 +171,11 @@ def _event_of(
     )
 
 
-def _registered(name: str) -> Action:
+def _registered(name: str, is_data: bool) -> Action:
     """Return the action; one of a newer data plane is kept all the same."""
     try:
-        return action_named(name)
+        known = action_named(name)
+        return replace(known, is_data=known.is_data or is_data)
     except (KeyError, ValueError):
         log.warning("an audit action is not registered", action=name[:100])
         parts = name.split(".")
@@ -180,7 +183,7 @@ def _registered(name: str) -> Action:
 
 
 def _counts(body: Mapping[str, Any]) -> dict[str, Any]:
-    known = {name: body[name] for name in ("count", "units", "bytes", "connection") if name in body}
+    known = {name: body[name] for name in ("count", "units", "why") if name in body}
     return {name: value for name, value in known.items() if isinstance(value, int | str)}
 
 

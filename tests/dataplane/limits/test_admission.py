@@ -239,3 +239,26 @@ async def test_without_redis_a_worker_keeps_to_its_share(away: Instance) -> None
     assert await away.admitted(READ, 30) == 10
     away.time.now += 1.1
     assert await away.admitted(READ, 30) == 10
+
+
+async def test_a_watch_is_told_only_while_the_owner_wants_it(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    made = Instance(tmp_path, redis.url(2), Limits(query=2))
+    told: list[tuple[RequestClass, int, Reason | None]] = []
+    made.gate.watch = lambda kind, units, error: told.append((kind, units, error and error.reason))
+    made.gate.admit(READ)
+    made.follow(dataclasses.replace(made.record, audit_data_events=True))
+    made.gate.admit(READ, 3)
+    made.gate.refund(READ)
+    made.gate.charge(WRITE, 2)
+    assert await made.admitted(QUERY, 3) == 2
+    # One line for each request, not for each wait.
+    assert told == [
+        (READ, 3, None), (READ, -1, None), (WRITE, 2, None), (QUERY, 1, None), (QUERY, 1, None),
+        (QUERY, 1, Reason.RATE),
+    ]  # fmt: skip
+    made.follow(made.record)
+    made.gate.admit(READ)
+    assert len(told) == 6
+    await made.common.close()

@@ -215,3 +215,26 @@ async def test_a_used_key_is_marked_as_seen(live: Live) -> None:
         lambda: (key_id,) in live.plane.database.rows("SELECT key_id FROM publish.key_seen"),
         "the key is marked",
     )
+
+
+async def test_data_events_are_switched_on_and_off_in_an_open_session(live: Live) -> None:
+    plane, record, client = live.plane, live.record, live.client
+
+    def told() -> dict[str, int]:
+        rows = plane.database.rows(
+            "SELECT body->>'action', sum(coalesce((body->>'units')::int, 1))::int"
+            " FROM publish.audit_intake WHERE body->>'instance_id' = %s GROUP BY 1",
+            record.instance_id,
+        )
+        return {str(action).removeprefix("weftkit.line."): count for action, count in rows}
+
+    audited = await plane.know(dataclasses.replace(record, audit_data_events=True))
+    for number in range(5):
+        assert await client.ask(f"r {number}") == f"r {number}"
+    await until(lambda: told() == {"statement.read": 5}, "five reads are told")
+    await plane.know(dataclasses.replace(audited, audit_data_events=False))
+    assert await client.ask("r after") == "r after"
+    await plane.know(dataclasses.replace(audited, audit_data_events=True))
+    assert await client.ask("r 6") == "r 6"
+    await client.close()
+    await until(lambda: told() == {"statement.read": 6, "session.end": 1}, "and the end")
