@@ -11,6 +11,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.conditional import precondition_check
 from tenants.audit.actions import REQUESTS, Action
 from tenants.audit.details import answer_details, request_details
 from tenants.audit.services import Asked, audit_write
@@ -35,6 +36,7 @@ def audited(handler: Handler) -> Handler:
     @functools.wraps(handler)
     def handle(self: TenantApi, *args: Any, **kwargs: Any) -> Response:
         with transaction.atomic():
+            precondition_check(self, **kwargs)
             response = handler(self, *args, **kwargs)
             if not UNCHANGED & response.headers.keys():
                 event_write(self, response)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import QuerySet
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer, Serializer
@@ -16,7 +17,9 @@ from rest_framework.views import APIView
 
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import User
+from tenants.api import rate_limits
 from tenants.api.audited import CHANGING, audited, event_write, wants_dry_run
+from tenants.api.conditional import tagged
 from tenants.core.errors import InvalidError
 from tenants.core.pagination import NewestFirst
 from tenants.iam.actors import actor_of_key, actor_of_user
@@ -30,6 +33,25 @@ class ServiceApi(APIView):
     pagination_class = NewestFirst
     # No OPTIONS: the OpenAPI document says it all.
     http_method_names = ["get", "head", "post", "patch", "delete"]
+    standings: tuple[rate_limits.Standing, ...] = ()
+
+    def perform_authentication(self, request: Request) -> None:
+        """Sign in, and count the request against whose it is; TooManyError if that is too often."""
+        try:
+            super().perform_authentication(request)
+        except AuthenticationFailed:
+            self._count([rate_limits.address_bucket(request)])
+            raise
+        self._count(rate_limits.buckets_of(request))
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        """Add what every answer tells: its tag, and how much may be asked still."""
+        answer = tagged(self, response)
+        for name, value in rate_limits.headers_of(self.standings).items():
+            answer[name] = value
+        return super().finalize_response(request, answer, *args, **kwargs)
 
     def validated(self, form: type[Serializer[Any]]) -> dict[str, Any]:
         """Return the body as `form` reads it."""
@@ -38,6 +60,10 @@ class ServiceApi(APIView):
     def query(self, form: type[Serializer[Any]]) -> dict[str, Any]:
         """Return the query parameters as `form` reads them."""
         return _read(form, self.request.query_params)
+
+    def _count(self, buckets: list[rate_limits.Bucket]) -> None:
+        self.standings = rate_limits.take(buckets)
+        rate_limits.demand(self.standings)
 
     def page(
         self, rows: QuerySet[Any], output: type[BaseSerializer[Any]], **context: Any

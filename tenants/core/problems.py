@@ -22,7 +22,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from tenants.core.errors import ServiceError
+from tenants.core.errors import ServiceError, TooManyError
 from tenants.core.middleware import request_id_of
 
 CONTENT_TYPE = "application/problem+json"
@@ -87,6 +87,8 @@ def exception_to_problem(error: Exception, context: Mapping[str, Any]) -> Respon
             errors=error.fields,
             extra=error.extra,
         )
+        if isinstance(error, TooManyError):
+            headers["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, exceptions.APIException):
         status = error.status_code
         body = _api_exception(error, request_id)

@@ -152,7 +152,17 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+# Requests in so many seconds: of one key or person, of all keys of a tenant, and of one address
+# as long as it has not shown who asks.
+API_QUOTAS = {
+    "caller": (env.number("WEFTKIT_API_REQUESTS_PER_MINUTE", 1200), 60),
+    "tenant": (env.number("WEFTKIT_API_REQUESTS_PER_MINUTE_OF_TENANT", 6000), 60),
+    "address": (env.number("WEFTKIT_API_REQUESTS_PER_MINUTE_OF_ADDRESS", 300), 60),
+}
+# Whether PATCH and DELETE must say with If-Match what they change.
+API_REQUIRES_IF_MATCH = env.text("WEFTKIT_API_REQUIRES_IF_MATCH") == "yes"
 SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
     "TITLE": "WeftKit admin API",
     "DESCRIPTION": "Tenants, members, keys, instances, credentials, operations and usage.",
     "VERSION": "1",

@@ -17,3 +17,5 @@ CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 STATIC_ROOT = None
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = True
+# Everybody asks from one address here.
+API_QUOTAS = {"caller": (100_000, 60), "tenant": (100_000, 60), "address": (100_000, 60)}
