@@ -161,8 +161,6 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
 OTHERS: tuple[Action, ...] = (
     Action("weftkit.backup.expire", severity=Severity.WARNING),
     Action("weftkit.audit.export"),
-    Action("weftkit.account.update", message="change how bills are paid of"),
-    Action("weftkit.credit-note.create"),
     Action("weftkit.file.download", severity=Severity.WARNING),
     Action("weftkit.instance.purge"),
     Action("weftkit.session.start", message="sign in to"),
