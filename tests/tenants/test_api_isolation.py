@@ -176,11 +176,15 @@ class Scene:
     instance: Instance
     arguments: dict[str, Any]
 
-    def ask(self, client: Client, endpoint: Endpoint, **other: Any) -> Any:
+    def address(self, name: str, route: str, **other: Any) -> str:
+        """Return the address of this name in the scene; `other` takes the place of its things."""
         arguments = {**self.arguments, **other}
-        route = next(address for address, name, _ in ADDRESSES if name == endpoint.name)
         wanted = {key: value for key, value in arguments.items() if f":{key}>" in route}
-        address = reverse(f"api:{endpoint.name}", kwargs=wanted)
+        return reverse(name, kwargs=wanted)
+
+    def ask(self, client: Client, endpoint: Endpoint, **other: Any) -> Any:
+        route = next(address for address, name, _ in ADDRESSES if name == endpoint.name)
+        address = self.address(f"api:{endpoint.name}", route, **other)
         stand_ins: dict[str, Any] = {
             FILE: str(self.arguments["file_id"]),
             SUBJECT: {"type": "service_id", "id": str(self.arguments["service_id"])},
@@ -208,6 +212,10 @@ def _no_patience(settings: Any) -> None:
 
 @pytest.fixture
 def scene(cast: Cast) -> Scene:
+    return scene_of(cast)
+
+
+def scene_of(cast: Cast) -> Scene:
     instance = serving_instance(cast.acme, engine="inmemory", deletion_protected=False)
     dora = Membership.objects.create(tenant=cast.acme, user=person("dora"), role=MemberRole.MEMBER)
     service = service_id_create(actor=cast.owner, name="ci")
