@@ -32,6 +32,10 @@ class Item:
 
 NAVIGATION: tuple[Item, ...] = (
     Item("Overview", "overview", "home", "tenant.read", "o"),
+    Item(
+        "Instances", "instances", "database", "tenant.read", "i", covers=("instance", "credential")
+    ),
+    Item("Operations", "operations", "operations", "operations.read", "p", covers=("operation",)),
     Item("IAM", "iam", "lock", "service_ids.read", "a", covers=("iam-",)),
     Item("My keys", "my-keys", "key", "own_keys.manage", "k", covers=("my-key",)),
 )

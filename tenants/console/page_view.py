@@ -62,6 +62,7 @@ class ConsoleView(View):
             method = "GET" if request.method == "HEAD" else str(request.method)
             if hasattr(self, method.lower()):
                 demand(self.actor, self.actions[method], kwargs.get("instance", ""))
+            self.before(request, **kwargs)
             answer = super().dispatch(request, *args, **kwargs)
             assert isinstance(answer, HttpResponse)
         except ServiceError as error:
@@ -70,6 +71,9 @@ class ConsoleView(View):
         answer.headers.setdefault("Cache-Control", "no-store")
         answer.headers["Vary"] = "Cookie, HX-Request"
         return answer
+
+    def before(self, request: HttpRequest, **kwargs: Any) -> None:
+        """Find what all methods of a page need; what is not there is a NotFoundError."""
 
     @property
     def is_part(self) -> bool:

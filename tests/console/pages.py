@@ -23,6 +23,9 @@ def nothing(cast: Cast) -> None:
     """Seed nothing more."""
 
 
+def bob_reads_only(cast: Cast) -> None:
+    """Take from Bob what lets him create."""
+    cast.bob.memberships.update(role="read-only")
 def iam(cast: Cast) -> None:
     """Seed a service id with a policy and a key, once."""
     if ServiceId.objects.filter(tenant=cast.acme).exists():
@@ -47,6 +50,7 @@ class Look:
     person: str = "alice"
     status: int = 200
     seed: Seed = nothing
+    tenant: str = "acme"
 
     def __str__(self) -> str:
         return self.name
@@ -54,6 +58,19 @@ class Look:
 
 PAGES = [
     Look("overview", ""),
+    Look("overview-first-run", "", person="charlie", tenant="globex"),
+    Look("instances", "instances"),
+    Look("instances-empty", "instances", person="charlie", tenant="globex"),
+    Look("instance-new", "instances/new"),
+    Look("instance-connect", "instances/{instance}"),
+    Look("instance-connect-inmemory", "instances/{cache}"),
+    Look("instance-metrics", "instances/{instance}/metrics"),
+    Look("instance-credentials", "instances/{instance}/credentials"),
+    Look("instance-credentials-empty", "instances/{cache}/credentials"),
+    Look("instance-operations", "instances/{instance}/operations"),
+    Look("instance-settings", "instances/{instance}/settings"),
+    Look("operations", "operations"),
+    Look("operations-empty", "operations", person="charlie", tenant="globex"),
     Look("iam", "iam", seed=iam),
     Look("iam-check", "iam/check?action=weftkit.relational.data.read", seed=iam),
     Look("iam-keys", "iam/keys", seed=iam),
@@ -62,4 +79,5 @@ PAGES = [
     Look("iam-refused", "iam", person="bob", status=403),
     Look("my-keys", "my-keys", person="bob"),
     Look("not-found", "nowhere", status=404),
+    Look("forbidden", "instances/new", person="bob", status=403, seed=bob_reads_only),
 ]

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from engines.kit.records import Role
+from tenants.instances.credentials import credential_create
 from tests.console.browser import axe_violations, overflow_px
 from tests.console.conftest import Browse
 from tests.console.pages import PAGES, Look
@@ -30,7 +32,8 @@ def test_a_page_is_accessible_and_fits(browse: Browse, lasting_cast: Cast, look:
     main = serving_instance(lasting_cast.acme)
     cache = serving_instance(lasting_cast.acme, "cache", engine="inmemory")
     look.seed(lasting_cast)
-    address = "/t/acme/" + look.address.format(instance=main.handle, cache=cache.handle)
+    credential_create(instance=main, actor="test", role=Role.WRITE, label="web shop")
+    address = f"/t/{look.tenant}/" + look.address.format(instance=main.handle, cache=cache.handle)
     for width, scheme in VISITS.items():
         person = browse(getattr(lasting_cast, look.person), width=width, scheme=scheme)
         person.expected_statuses = {look.status} - {200}

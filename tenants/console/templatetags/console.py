@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from tenants.accounts.actors import Actor
+from tenants.billing.money import decimal_text
 
 register = template.Library()
 
@@ -87,6 +88,15 @@ def size(value: int | None) -> str:
 def count(value: int | None) -> str:
     """Return a whole number with thin spaces between thousands."""
     return NOTHING if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+@register.filter
+def money(micros: int | None, currency: str) -> str:
+    """Return millionths of a currency as an amount: two places, more where they would be zero."""
+    if micros is None:
+        return NOTHING
+    places = 2 if micros == 0 or abs(micros) >= 10_000 else 6
+    return f"{decimal_text(micros, places)} {currency}".strip()
 
 
 @register.filter

@@ -1,0 +1,78 @@
+"""Pages: the credentials of an instance. A secret is in one answer, once; it is never stored."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from tenants.console.forms import CredentialForm, RotateForm
+from tenants.console.instance_view import InstanceView
+from tenants.console.snippets import snippets_of
+from tenants.instances.selectors import connection_of, credential_get, credential_list
+
+
+class CredentialsView(InstanceView):
+    actions = {"GET": "credentials.read", "POST": "credentials.create"}
+    template = "console/instance_credentials.html"
+
+    def get(self, request: HttpRequest, instance: str) -> HttpResponse:
+        return self.page(self._list(CredentialForm()))
+
+    def post(self, request: HttpRequest, instance: str) -> HttpResponse:
+        form = CredentialForm(request.POST)
+        data: dict[str, Any] = {}
+        if form.is_valid():
+            data = {name: form.cleaned_data[name] for name in ("label", "role", "cidrs")}
+            if days := form.cleaned_data["days"]:
+                data["expires_at"] = timezone.now() + timedelta(days=int(days))
+        answer = self.submit(form, "POST", "credentials", data, instance=instance)
+        if answer is None:
+            return self.page({**self._list(form), "is_open": True}, status=422)
+        return self.shown_once(answer.data)
+
+    def shown_once(self, made: Any) -> HttpResponse:
+        """Answer the page that shows a new secret; a reload asks the browser to send again."""
+        connection = connection_of(
+            instance=self.instance, username=made["username"], password=made["password"]
+        )
+        context = {
+            "made": made,
+            "connection": connection,
+            "snippets": snippets_of(self.instance.engine, connection),
+        }
+        return self.page(context, template="console/secret_once.html")
+
+    def _list(self, form: CredentialForm) -> dict[str, Any]:
+        rows, pager = self.paged(credential_list(instance=self.instance))
+        return {"credentials": rows, "pager": pager, "form": form, "now": timezone.now()}
+
+
+class CredentialRotateView(CredentialsView):
+    actions = {"GET": "credentials.rotate", "POST": "credentials.rotate"}
+    template = "console/credential_rotate.html"
+
+    def get(self, request: HttpRequest, instance: str, **kwargs: Any) -> HttpResponse:
+        return self._page(RotateForm(), kwargs["credential_id"])
+
+    def post(self, request: HttpRequest, instance: str, **kwargs: Any) -> HttpResponse:
+        form = RotateForm(request.POST)
+        answer = self.submit(form, "POST", "credential-rotate", instance=instance, **kwargs)
+        if answer is None:
+            return self._page(form, kwargs["credential_id"], status=422)
+        return self.shown_once(answer.data)
+
+    def _page(self, form: RotateForm, credential_id: UUID, status: int = 200) -> HttpResponse:
+        found = credential_get(instance=self.instance, credential_id=credential_id)
+        return self.page({"credential": found, "form": form}, status=status)
+
+
+class CredentialRevokeView(InstanceView):
+    actions = {"POST": "credentials.revoke"}
+
+    def post(self, request: HttpRequest, instance: str, credential_id: UUID) -> HttpResponse:
+        self.change("DELETE", "credential", instance=instance, credential_id=credential_id)
+        return self.back("instance-credentials", "Revoked. It stops working within a second.")
