@@ -12,6 +12,12 @@
     while (Math.abs(value) >= 1024 && at < UNITS.length - 1) { value /= 1024; at += 1; }
     return `${value >= 100 || at === 0 ? Math.round(value) : value.toFixed(1)} ${UNITS[at]}`;
   }
+  const two = (number) => String(number).padStart(2, "0");
+  function clock(at, increment) {
+    const date = new Date(at * 1000);
+    const day = `${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+    return increment >= 86400 ? day : `${two(date.getHours())}:${two(date.getMinutes())}`;
+  }
   const plain = (value) => (Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : String(Number(value.toFixed(2))));
 
   function options(box) {
@@ -22,8 +28,8 @@
       width: Math.max(200, box.clientWidth),
       height: HEIGHT,
       cursor: { drag: { x: false, y: false } },
-      scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [axis, { ...axis, size: 72, values: (u, ticks) => ticks.map(said) }],
+      scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : box.dataset.unit === "bytes" ? 1024 : 1] } },
+      axes: [{ ...axis, values: (u, ticks, index, space, increment) => ticks.map((at) => clock(at, increment)) }, { ...axis, size: 72, values: (u, ticks) => ticks.map(said) }],
       series: [
         { label: "At", value: (u, at) => (at ? new Date(at * 1000).toLocaleString() : "–") },
         ...box.dataset.labels.split(",").map((label, index) => ({

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from engines.kit.records import Role
 from tenants.instances.credentials import credential_create
-from tests.console.browser import axe_violations, overflow_px
+from tests.console.browser import HEIGHT, axe_violations, overflow_px
 from tests.console.conftest import Browse
 from tests.console.pages import PAGES, Look
 from tests.tenants.cast import Cast, serving_instance
 
 # Width -> scheme: both widths and both schemes in two visits.
-VISITS = {390: "dark", 1440: "light"}
+VISITS: dict[int, Literal["light", "dark"]] = {390: "dark", 1440: "light"}
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +34,12 @@ def test_a_page_is_accessible_and_fits(browse: Browse, lasting_cast: Cast, look:
     look.seed(lasting_cast)
     credential_create(instance=main, actor="test", role=Role.WRITE, label="web shop")
     address = f"/t/{look.tenant}/" + look.address.format(instance=main.handle, cache=cache.handle)
+    person = browse(getattr(lasting_cast, look.person))
+    person.expected_statuses = {look.status} - {200}
+    page = person.open(address)
     for width, scheme in VISITS.items():
-        person = browse(getattr(lasting_cast, look.person), width=width, scheme=scheme)
-        person.expected_statuses = {look.status} - {200}
-        page = person.open(address)
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        page.emulate_media(color_scheme=scheme)
         assert page.locator("h1").count() == 1
         assert overflow_px(page) == 0
         assert axe_violations(page) == []
