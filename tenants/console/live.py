@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 # Who was signed out or removed hears nothing more after so long.
-RIGHTS_SECONDS = 15.0
+RIGHTS_SECONDS = 5.0
 TOPICS_MAX = 8
 TOPIC_CHARACTERS_MAX = 64
 MESSAGE_CHARACTERS_MAX = 2000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.console.conftest import Browse
 from tests.tenants.cast import Cast, serving_instance
@@ -37,7 +38,7 @@ def test_the_palette_finds_an_instance_by_keys_alone(browse: Browse, lasting_cas
     page.keyboard.press("/")
     page.get_by_role("option", name="acme-orders").wait_for()
     page.keyboard.type("orders")
-    page.wait_for_function("document.querySelectorAll('#palette [role=option]').length === 1")
+    expect(page.get_by_role("option")).to_have_count(1)
     page.keyboard.press("Enter")
     page.wait_for_url("**acme-orders**")
 
@@ -57,11 +58,11 @@ def test_on_a_small_screen_the_side_bar_opens_by_its_button(
     browse: Browse, lasting_cast: Cast
 ) -> None:
     page = browse(lasting_cast.alice, width=390).open("/")
-    assert not page.get_by_role("link", name="Overview").is_visible()
+    assert not page.get_by_role("link", name="Overview", exact=True).is_visible()
     page.get_by_role("button", name="Menu").click()
-    assert page.get_by_role("link", name="Overview").is_visible()
+    assert page.get_by_role("link", name="Overview", exact=True).is_visible()
     page.keyboard.press("Escape")
-    assert not page.get_by_role("link", name="Overview").is_visible()
+    assert not page.get_by_role("link", name="Overview", exact=True).is_visible()
 
 
 def test_another_tenants_page_is_not_found(browse: Browse, lasting_cast: Cast) -> None:
