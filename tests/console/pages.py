@@ -26,6 +26,8 @@ def nothing(cast: Cast) -> None:
 def bob_reads_only(cast: Cast) -> None:
     """Take from Bob what lets him create."""
     cast.bob.memberships.update(role="read-only")
+
+
 def iam(cast: Cast) -> None:
     """Seed a service id with a policy and a key, once."""
     if ServiceId.objects.filter(tenant=cast.acme).exists():
