@@ -22,6 +22,9 @@ LOOK_SECONDS = (0.05, 60.0)
 # Something that must not be cut short is under way, or somebody was there at the last moment.
 AGAIN_SECONDS = 5.0
 
+# Who is told to sleep waits so long for a client that comes back between two requests.
+TOLD_SECONDS = 2.0
+
 FORMAT = 1
 MARK = "hibernated"
 
@@ -67,6 +70,16 @@ class Idleness:
         return after_s if self._since is None else max(0.0, self._since + after_s - now)
 
 
+def sleeps_after(record: InstanceRecord) -> float | None:
+    """Return after how many seconds without clients a server sleeps; None: never."""
+    return TOLD_SECONDS if is_told_to_sleep(record) else record.limits.hibernate_after_s
+
+
+def is_told_to_sleep(record: InstanceRecord) -> bool:
+    """Say whether the newest that the control plane asked for is to sleep at once."""
+    return record.sleep_generation == record.generation
+
+
 def pause(after_s: float, remaining: float) -> float:
     """Return when to look again."""
     low, high = LOOK_SECONDS
@@ -75,24 +88,27 @@ def pause(after_s: float, remaining: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """That an instance sleeps: up to which generation, and how large it was."""
+    """That an instance sleeps: up to which generation, how large it was, and if it was told to."""
 
     generation: int
     storage_bytes: int
+    is_told: bool = False
 
     def allows(self, record: InstanceRecord) -> bool:
         """Say whether the instance may sleep on under `record`.
 
         Whoever asks the host for something (a newer generation) is shown a server that runs.
         """
-        return record.generation <= self.generation and record.limits.hibernate_after_s is not None
+        may = self.is_told or record.limits.hibernate_after_s is not None
+        return may and record.generation <= self.generation
 
 
 def read_mark(instance_dir: Path) -> Mark | None:
     """Return the mark of an instance that sleeps."""
     try:
         body = json.loads((instance_dir / MARK).read_bytes())
-        return Mark(int(body["generation"]), int(body["storage_bytes"]))
+        is_told = bool(body.get("is_told", False))
+        return Mark(int(body["generation"]), int(body["storage_bytes"]), is_told)
     except (OSError, ValueError, KeyError, TypeError):
         # Without a readable mark the server is started, which is never wrong.
         return None
@@ -100,7 +116,11 @@ def read_mark(instance_dir: Path) -> Mark | None:
 
 def write_mark(instance_dir: Path, mark: Mark) -> None:
     """Put the mark on disk. Raises OSError."""
-    body = {"generation": mark.generation, "storage_bytes": mark.storage_bytes}
+    body = {
+        "generation": mark.generation,
+        "storage_bytes": mark.storage_bytes,
+        "is_told": mark.is_told,
+    }
     write_atomically(instance_dir / MARK, json.dumps(body).encode())
 
 

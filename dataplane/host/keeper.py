@@ -339,16 +339,19 @@ class Keeper:
                 await self._stop()
                 return 0.0
         self._report("running", record.generation, self._detail)
-        if record.limits.hibernate_after_s is None:
+        after_s = hibernation.sleeps_after(record)
+        if after_s is None:
             return TICK_SECONDS
-        return await self._look_for_clients(record, record.limits.hibernate_after_s)
+        return await self._look_for_clients(record, after_s)
 
     async def _look_for_clients(self, record: InstanceRecord, after_s: float) -> float | None:
         """Look who uses the server, and put it to sleep if that was nobody for so long."""
         now = time.monotonic()
-        if self._look_at == 0.0:
-            # It has just become ready, and whoever it was started for comes first.
-            self._look_at = now + hibernation.pause(after_s, after_s)
+        soon = now + hibernation.pause(after_s, after_s)
+        # 0: it has just become ready, and whoever it was started for comes first. Later than this:
+        # it has been told to sleep sooner.
+        if self._look_at == 0.0 or self._look_at > soon:
+            self._look_at = soon
         if now >= self._look_at:
             seen = await self._server.activity()
             self._idleness.note(seen, now)
@@ -377,7 +380,8 @@ class Keeper:
         await self._stop()
         if self._callers or self._record is not record or await self._server.adopt():
             return 0.0
-        mark = Mark(record.generation, self._storage_bytes)
+        is_told = hibernation.is_told_to_sleep(record)
+        mark = Mark(record.generation, self._storage_bytes, is_told)
         await asyncio.to_thread(hibernation.write_mark, self._server.site.instance_dir, mark)
         self._mark = mark
         self._back_off.reset()

@@ -123,6 +123,8 @@ class InstanceRecord:
     host: str = "local"  # the instance host that runs its server
     desired: Desired = Desired.RUNNING
     generation: int = 1  # raised whenever the host has something to do
+    # Is it the newest, the host puts the server to sleep as soon as nobody is connected.
+    sleep_generation: int = 0
     audit_data_events: bool = False
     growth_refused: GrowthRefusal | None = None
 

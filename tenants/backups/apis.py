@@ -34,6 +34,7 @@ from tenants.backups.models import (
     Cadence,
     Verification,
 )
+from tenants.billing.dry_run import DRY_RUN, EstimateOutput, can_dry_run
 from tenants.core.errors import NotFoundError
 from tenants.instances import selectors as instances
 from tenants.instances.apis import NAME_PATTERN
@@ -211,10 +212,11 @@ class InstanceCloneApi(TenantApi):
     @extend_schema(
         operation_id="instance_clone",
         request=NewInstanceInput,
-        responses={202: OperationOutput},
-        parameters=[IDEMPOTENT],
+        responses={200: EstimateOutput, 202: OperationOutput},
+        parameters=[IDEMPOTENT, DRY_RUN],
         examples=[OpenApiExample("A copy to try on", {"name": "staging"}, request_only=True)],
     )
+    @can_dry_run
     @idempotent
     def post(self, request: Request, tenant: str, instance: str) -> Response:
         """Make a new instance with what this one holds now.
@@ -237,8 +239,8 @@ class InstanceRestoreApi(TenantApi):
     @extend_schema(
         operation_id="instance_restore",
         request=RestoreAtInput,
-        responses={202: OperationOutput},
-        parameters=[IDEMPOTENT],
+        responses={200: EstimateOutput, 202: OperationOutput},
+        parameters=[IDEMPOTENT, DRY_RUN],
         examples=[
             OpenApiExample(
                 "Before the mistake",
@@ -247,6 +249,7 @@ class InstanceRestoreApi(TenantApi):
             )
         ],
     )
+    @can_dry_run
     @idempotent
     def post(self, request: Request, tenant: str, instance: str) -> Response:
         """Make a new instance with what this one held at a moment of its restore window."""
@@ -306,10 +309,11 @@ class BackupRestoreApi(TenantApi):
     @extend_schema(
         operation_id="backup_restore",
         request=NewInstanceInput,
-        responses={202: OperationOutput},
-        parameters=[IDEMPOTENT],
+        responses={200: EstimateOutput, 202: OperationOutput},
+        parameters=[IDEMPOTENT, DRY_RUN],
         examples=[OpenApiExample("Beside the old one", {"name": "restored"}, request_only=True)],
     )
+    @can_dry_run
     @idempotent
     def post(self, request: Request, tenant: str, backup_id: UUID) -> Response:
         """Make a new instance with what the backup holds; no instance is ever overwritten."""

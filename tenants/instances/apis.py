@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -175,6 +175,70 @@ class InstanceDetailApi(TenantApi):
     def delete(self, request: Request, tenant: str, instance: str) -> Response:
         """Put an instance into quarantine; it is purged at the end of the retention time."""
         return _start(self, instance, services.instance_delete)
+
+
+class ScaleInput(serializers.Serializer[Instance]):
+    plan = serializers.CharField(max_length=32, required=False)
+    blocks = serializers.IntegerField(
+        min_value=1, max_value=BLOCKS_MAX, required=False, help_text="With another plan: absent, 1."
+    )
+
+
+class InstanceScaleApi(TenantApi):
+    actions = {"POST": "instances.update"}
+
+    @extend_schema(
+        operation_id="instance_scale",
+        request=ScaleInput,
+        responses={200: EstimateOutput, 202: OperationOutput},
+        parameters=[IDEMPOTENT, DRY_RUN],
+        examples=[OpenApiExample("Twice", {"plan": "standard", "blocks": 2}, request_only=True)],
+    )
+    @can_dry_run
+    @idempotent
+    def post(self, request: Request, tenant: str, instance: str) -> Response:
+        """Change plan or blocks; the operation ends when the server has followed.
+
+        Refused where what the instance holds does not fit. Cancelling goes back to the old plan.
+        """
+        found = selectors.instance_get(tenant=self.actor.tenant, handle=instance)
+        operation = services.instance_scale(
+            instance=found,
+            actor=self.actor.name,
+            idempotency_key=idempotency_key(request),
+            **self.validated(ScaleInput),
+        )
+        return accepted(operation)
+
+
+class InstanceHibernateApi(TenantApi):
+    actions = {"POST": "instances.suspend"}
+
+    @extend_schema(
+        operation_id="instance_hibernate",
+        request=None,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
+    def post(self, request: Request, tenant: str, instance: str) -> Response:
+        """Stop the server as soon as nobody is connected; the next connection wakes it."""
+        return _start(self, instance, services.instance_hibernate)
+
+
+class InstanceWakeApi(TenantApi):
+    actions = {"POST": "instances.suspend"}
+
+    @extend_schema(
+        operation_id="instance_wake",
+        request=None,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
+    def post(self, request: Request, tenant: str, instance: str) -> Response:
+        """Start the server of an instance that sleeps, before its first client comes."""
+        return _start(self, instance, services.instance_wake)
 
 
 class InstanceSuspendApi(TenantApi):

@@ -60,6 +60,7 @@ class Instance(BaseModel):
     status_detail = models.CharField(max_length=500, blank=True)
     desired = models.CharField(max_length=16, default=Desired.RUNNING.value)
     generation = models.BigIntegerField(default=1)
+    sleep_generation = models.BigIntegerField(default=0)  # at this one the server may sleep at once
     is_default = models.BooleanField(default=False)
     auth_method = models.CharField(
         max_length=16, choices=AuthMethod.choices, default=AuthMethod.PASSWORD

@@ -18,9 +18,7 @@ from engines.kit.records import Desired
 from tenants.accounts.actors import SYSTEM
 from tenants.accounts.models import Tenant
 from tenants.audit.services import audit_write
-from tenants.billing.estimates import hour_micros
 from tenants.billing.growth import arrears_refuse
-from tenants.billing.quotas import quota_follow
 from tenants.core.errors import (
     ConflictError,
     InvalidError,
@@ -29,8 +27,13 @@ from tenants.core.errors import (
     invalid_field,
 )
 from tenants.iam.addresses import cidrs_clean
-from tenants.instances.models import BLOCKS_MAX, AuthMethod, Instance, InstanceStatus
-from tenants.instances.status import instance_desire, instance_term
+from tenants.instances.models import AuthMethod, Instance, InstanceStatus
+from tenants.instances.plan_change import (
+    blocks_checked,
+    dearer_refuse,
+    plan_assign,
+    smaller_refuse,
+)
 from tenants.instances.tags import tags_clean
 from tenants.operations.models import Operation, OperationState
 from tenants.operations.services import operation_start
@@ -79,7 +82,7 @@ def instance_create(
         handle=f"{tenant.handle}-{name}",
         engine=engine,
         plan=chosen,
-        blocks=_blocks_checked(chosen, blocks),
+        blocks=blocks_checked(chosen, blocks),
         region=settings.REGION,
         host=settings.HOST_NAME,
         desired=Desired.ABSENT.value,
@@ -123,12 +126,7 @@ def instance_change(
     """Change what can change at once: the data plane follows within a second."""
     instance = _locked(instance)
     _refuse_if_deleted(instance)
-    before = (instance.plan, instance.blocks)
-    if plan is not None and plan != instance.plan.name:
-        instance.plan = plan_get(name=plan)
-        instance.blocks = 1
-    if blocks is not None:
-        instance.blocks = _blocks_checked(instance.plan, blocks)
+    wanted = _wanted(instance, plan, blocks)
     if allowlist is not None:
         instance.allowlist = cidrs_clean(allowlist, field="allowlist")
     if deletion_protected is not None:
@@ -136,14 +134,64 @@ def instance_change(
     if tags is not None:
         instance.tags = tags_clean(tags)
     instance.save()
-    if (instance.plan, instance.blocks) != before:
-        _refuse_dearer_in_arrears(instance, before)
-        instance_term(instance=instance)
-        quota_follow(instance=instance)
-        # Memory and connections are the host's: it brings the server to them.
-        instance_desire(instance=instance, desired=Desired(instance.desired))
+    if wanted != (instance.plan, instance.blocks):
+        dearer_refuse(instance=instance, plan=wanted[0], blocks=wanted[1])
+        plan_assign(instance=instance, plan=wanted[0], blocks=wanted[1])
     record_publish(instance=instance)
     return instance
+
+
+@transaction.atomic
+def instance_scale(
+    *,
+    instance: Instance,
+    actor: str,
+    plan: str | None = None,
+    blocks: int | None = None,
+    idempotency_key: str = "",
+) -> Operation:
+    """Change plan or blocks, and follow until the host has: cancelling goes back to the old ones.
+
+    The data planes' limits change at once; the server's memory and connections when the host says.
+    """
+    instance = _locked(instance)
+    new_plan, new_blocks = _wanted(instance, plan, blocks)
+    operation = operation_start(
+        kind="scale",
+        instance=instance,
+        actor=actor,
+        params={
+            "plan_id": str(new_plan.pk),
+            "blocks": new_blocks,
+            "old_plan_id": str(instance.plan.pk),
+            "old_blocks": instance.blocks,
+        },
+        idempotency_key=idempotency_key,
+    )
+    dearer_refuse(instance=instance, plan=new_plan, blocks=new_blocks)
+    smaller_refuse(instance=instance, plan=new_plan, blocks=new_blocks)
+    # Here and not in a step: so a dry run knows the price, and a refusal is the request's.
+    plan_assign(instance=instance, plan=new_plan, blocks=new_blocks)
+    record_publish(instance=instance)
+    return operation
+
+
+@transaction.atomic
+def instance_hibernate(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
+    """Stop the server as soon as nobody is connected; the next connection wakes it."""
+    instance = _locked(instance)
+    return operation_start(
+        kind="hibernate", instance=instance, actor=actor, idempotency_key=idempotency_key
+    )
+
+
+@transaction.atomic
+def instance_wake(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
+    """Start the server of an instance that sleeps, before its first client comes."""
+    instance = _locked(instance)
+    return operation_start(
+        kind="wake", instance=instance, actor=actor, idempotency_key=idempotency_key
+    )
 
 
 @transaction.atomic
@@ -258,18 +306,9 @@ def _refuse_if_deleted(instance: Instance) -> None:
         raise ConflictError(f"the instance is {instance.status}", code="instance_status")
 
 
-def _refuse_dearer_in_arrears(instance: Instance, before: tuple[Plan, int]) -> None:
-    old, new = (
-        hour_micros(plan=plan.name, blocks=blocks)
-        for plan, blocks in (before, (instance.plan, instance.blocks))
-    )
-    is_larger = instance.plan != before[0] or instance.blocks > before[1]
-    if new > old or (new == old and is_larger):
-        arrears_refuse(tenant=instance.tenant)
-
-
-def _blocks_checked(plan: Plan, blocks: int) -> int:
-    most = BLOCKS_MAX if plan.has_blocks else 1
-    if not 1 <= blocks <= most:
-        raise invalid_field("blocks", f"the plan {plan.name} takes 1 to {most}")
-    return blocks
+def _wanted(instance: Instance, plan: str | None, blocks: int | None) -> tuple[Plan, int]:
+    """Return the plan and blocks that a change asks for; another plan begins with one block."""
+    if plan is None or plan == instance.plan.name:
+        return instance.plan, blocks_checked(instance.plan, blocks or instance.blocks)
+    found = plan_get(name=plan)
+    return found, blocks_checked(found, blocks or 1)

@@ -17,10 +17,12 @@ from tenants.instances.models import (
     Instance,
     InstanceStatus,
 )
+from tenants.instances.plan_change import plan_assign
 from tenants.instances.status import instance_desire, instance_move
 from tenants.operations.job import Do, Job, StepError, Waiting
 from tenants.publish.selectors import observed_get
 from tenants.publish.services import record_publish, record_remove
+from tenants.usage.models import Plan
 
 _S = InstanceStatus
 
@@ -61,6 +63,7 @@ server_is_running = _server_is("running", "hibernated")
 # What was never there has stopped too.
 server_is_stopped = _server_is("stopped", "absent")
 server_is_absent = _server_is("absent")
+server_sleeps = _server_is("hibernated")
 
 
 def _activate(*coming_from: InstanceStatus) -> Callable[[Job], None]:
@@ -73,6 +76,64 @@ def _activate(*coming_from: InstanceStatus) -> Callable[[Job], None]:
 activate_new = _activate(_S.PROVISIONING)
 activate_suspended = _activate(_S.SUSPENDED)
 activate_quarantined = _activate(_S.QUARANTINED)
+
+
+def ask_sleep(job: Job) -> None:
+    """Have the host stop the server once nobody is connected; one that sleeps already sleeps on."""
+    observed = observed_get(instance_id=job.instance.pk)
+    sleeps = observed is not None and observed.state == "hibernated"
+    if sleeps and observed is not None and observed.generation >= job.instance.generation:
+        return
+    instance_desire(instance=job.instance, desired=Desired.RUNNING)
+    job.instance.sleep_generation = job.instance.generation
+    job.instance.save(update_fields=["sleep_generation", "updated_at"])
+    record_publish(instance=job.instance)
+
+
+def forget_sleep(job: Job) -> None:
+    """Once it has slept its plan's time counts again; no new generation, which would wake it."""
+    if job.instance.sleep_generation:
+        job.instance.sleep_generation = 0
+        job.instance.save(update_fields=["sleep_generation", "updated_at"])
+        record_publish(instance=job.instance)
+
+
+def sleep_ended(job: Job, why: str) -> None:
+    """A hibernation that failed or was cancelled must not happen later by itself."""
+    forget_sleep(job)
+
+
+def plan_is_assigned(job: Job) -> None:
+    """`instance_scale` assigned it in the transaction that started the operation."""
+
+
+def take_back_plan(job: Job) -> None:
+    """Cancel: the old plan again."""
+    _assign(job, job.params["old_plan_id"], int(job.params["old_blocks"]))
+
+
+def assign_again(job: Job) -> None:
+    """Retry: ask the host anew, also where the failed operation was undone."""
+    if not _assign(job, job.params["plan_id"], int(job.params["blocks"])):
+        instance_desire(instance=job.instance, desired=Desired(job.instance.desired))
+        record_publish(instance=job.instance)
+
+
+def host_has_followed(job: Job) -> Waiting | None:
+    """Wait until the host has brought the server to the newest record, whatever it does."""
+    observed = observed_get(instance_id=job.instance.pk)
+    if observed is None or observed.generation < job.instance.generation:
+        return Waiting()
+    if observed.state == "failed":
+        raise StepError("the instance's server failed to follow", code="server_failed")
+    return Waiting() if observed.state == "starting" else None
+
+
+def _assign(job: Job, plan_id: str, blocks: int) -> bool:
+    changed = plan_assign(instance=job.instance, plan=Plan.objects.get(pk=plan_id), blocks=blocks)
+    if changed:
+        record_publish(instance=job.instance)
+    return changed
 
 
 def request_new(job: Job) -> None:

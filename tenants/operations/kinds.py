@@ -76,6 +76,17 @@ KINDS: Mapping[str, Kind] = {
         reopen=transfer_steps.ask_export,
         ended=transfer_steps.export_ended,
     ),
+    "hibernate": Kind(
+        starts_from=frozenset({S.ACTIVE}),
+        steps=(
+            Step("request", "Ask the host to let it sleep", steps.ask_sleep, steps.forget_sleep),
+            Step("server", "Wait until nobody is connected and it sleeps", steps.server_sleeps),
+            Step("settle", "Let its plan decide from now on", steps.forget_sleep),
+        ),
+        deadline=timedelta(minutes=2),
+        reopen=steps.ask_sleep,
+        ended=steps.sleep_ended,
+    ),
     "import": Kind(
         starts_from=frozenset({S.ACTIVE}),
         steps=(
@@ -138,6 +149,14 @@ KINDS: Mapping[str, Kind] = {
         is_exclusive=False,
         deadline=timedelta(days=31),
     ),
+    "scale": Kind(
+        starts_from=frozenset({S.ACTIVE, S.SUSPENDED}),
+        steps=(
+            Step("assign", "Give it the plan", steps.plan_is_assigned, steps.take_back_plan),
+            Step("server", "Wait until the server has followed", steps.host_has_followed),
+        ),
+        reopen=steps.assign_again,
+    ),
     "suspend": Kind(
         starts_from=frozenset({S.ACTIVE}),
         steps=(
@@ -168,5 +187,13 @@ KINDS: Mapping[str, Kind] = {
         deadline=BYTES_DEADLINE,
         reopen=backup_steps.verify_again,
         ended=backup_steps.verify_ended,
+    ),
+    "wake": Kind(
+        starts_from=frozenset({S.ACTIVE}),
+        steps=(
+            Step("request", "Ask the host to start", steps.ask_run),
+            Step("server", "Wait until the server runs", steps.server_is_running),
+        ),
+        reopen=steps.ask_run,
     ),
 }

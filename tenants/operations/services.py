@@ -21,6 +21,7 @@ from tenants.instances.models import Instance
 from tenants.operations.job import Job
 from tenants.operations.kinds import KINDS
 from tenants.operations.models import LIVE, Operation, OperationState, OperationStep, StepState
+from tenants.webhooks.services import webhook_emit
 
 log = structlog.get_logger(__name__)
 
@@ -183,7 +184,27 @@ def operation_end(
     operation.finished_at = timezone.now()
     operation.lease_token = operation.lease_until = None
     operation.save()
+    _tell(operation)
     log.info("operation ended", operation=str(operation.pk), kind=operation.kind, state=str(state))
+
+
+def _tell(operation: Operation) -> None:
+    """Tell the tenant's webhooks; a backup's end has types of its own beside."""
+    data = {
+        "operation_id": operation.pk,
+        "kind": operation.kind,
+        "instance": operation.instance.handle,
+        "state": str(operation.state),
+        "error_code": operation.error_code,
+        "error_message": operation.error_message,
+    }
+    types = ["operation.ended"]
+    if operation.kind == "backup":
+        is_there = operation.state == OperationState.SUCCEEDED
+        types.append("backup.succeeded" if is_there else "backup.failed")
+        data["backup_id"] = operation.params["backup_id"]
+    for event_type in types:
+        webhook_emit(tenant=operation.tenant_id, event_type=event_type, data=data)
 
 
 def operation_keys_forget(*, before: datetime) -> int:

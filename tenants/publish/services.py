@@ -150,6 +150,7 @@ def _record(instance: Instance, version: int) -> records.InstanceRecord:
         host=instance.host,
         desired=records.Desired(instance.desired),
         generation=instance.generation,
+        sleep_generation=instance.sleep_generation,
         growth_refused=growth_refusal(instance=instance),
         audit_data_events=data_events_wanted(instance_id=instance.pk),
     )

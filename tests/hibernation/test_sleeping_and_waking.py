@@ -187,3 +187,21 @@ def test_sleep_and_waking_are_counted(rig: Rig) -> None:
         "one more has gone to sleep",
     )
     assert rig.metric("weftkit_wake_seconds_count", engine="relational") == woken + 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_that_is_told_to_sleep_does_so_once_nobody_is_connected_and_only_once(
+    rig: Rig, engine: str
+) -> None:
+    told = rig.sleeper(engine, after_s=None)
+    with told.client() as client:
+        client.write(1)
+        told.ask(sleep_generation=told.record.generation + 1)
+        assert told.record.sleep_generation == told.record.generation
+        assert settled(rig, lambda: told.state == "running"), "somebody is connected"
+    told.wait("hibernated")
+    assert told.pids == []
+    told.publish(sleep_generation=0)  # what the operation does at its end
+    assert settled(rig, lambda: told.state == "hibernated")
+    assert told.use() == {1}
+    assert settled(rig, lambda: told.state == "running"), "its plan lets it never sleep"

@@ -141,6 +141,9 @@ ENDPOINTS = [
     Endpoint(
         "PUT", "file-content", 200, 200, prepare="receiving", query="?offset=0", part=b"REDIS0009"
     ),
+    Endpoint("POST", "instance-hibernate", 202, 202),
+    Endpoint("POST", "instance-scale", 202, 202, {"plan": "standard", "blocks": 2}),
+    Endpoint("POST", "instance-wake", 202, 202),
     Endpoint("POST", "instance-resume", 202, 202, prepare="suspended"),
     Endpoint("POST", "instance-undelete", 202, 403, prepare="quarantined"),
     Endpoint("GET", "credentials", 200, 200),

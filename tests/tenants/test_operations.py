@@ -15,14 +15,18 @@ from tenants.core.errors import ConflictError, LockedError
 from tenants.instances.models import Instance, InstanceStatus
 from tenants.instances.services import (
     instance_delete,
+    instance_hibernate,
     instance_resume,
+    instance_scale,
     instance_suspend,
     instance_undelete,
+    instance_wake,
 )
 from tenants.operations import kinds, runner, services
 from tenants.operations.job import Job
 from tenants.operations.models import Operation, OperationState, StepState
 from tenants.operations.runner import operation_run
+from tenants.webhooks.models import WebhookEndpoint, WebhookEvent
 from tests.servers import wait_until
 from tests.tenants.cast import (
     Cast,
@@ -343,6 +347,7 @@ STEPS = [(kind, step.name) for kind, spec in kinds.KINDS.items() for step in spe
 @pytest.mark.parametrize(("kind", "name"), [s for s in STEPS if s[0] not in OTHER_TABLES])
 def test_every_step_stands_being_done_twice(cast: Cast, kind: str, name: str) -> None:
     before = {"provision": "provisioning", "resume": "suspended", "undelete": "quarantined"}
+    says = "hibernated" if kind == "hibernate" else ""
     instance = serving_instance(cast.acme)
     moment = timezone.now() if kind == "undelete" else None
     Instance.objects.filter(pk=instance.pk).update(
@@ -352,7 +357,7 @@ def test_every_step_stands_being_done_twice(cast: Cast, kind: str, name: str) ->
         for _ in range(2 if step.name == name else 1):
             instance = Instance.objects.select_for_update().get(pk=instance.pk)
             assert step.do(Job(instance)) is None
-            report(instance)
+            report(instance, says)
     wanted = {"delete": "quarantined", "suspend": "suspended"}.get(kind, "active")
     instance.refresh_from_db()
     assert instance.status == wanted
@@ -389,3 +394,86 @@ def test_an_idempotency_key_is_free_again_once_its_operation_is_old(cast: Cast) 
     second = instance_suspend(instance=instance, actor="test", idempotency_key="k")
     assert second != first
     assert services.operation_keys_forget(before=timezone.now()) == 0, "it still runs"
+
+
+def test_hibernate_tells_the_host_and_lets_the_plan_decide_afterwards(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    operation = instance_hibernate(instance=instance, actor="test")
+    operation_run(operation_id=operation.pk)
+    record = published(instance)
+    assert record is not None
+    assert record.sleep_generation == record.generation > instance.generation
+    report(instance, "running")
+    operation_run(operation_id=operation.pk)
+    assert steps_of(operation)["server"] == "running", "somebody is connected"
+    report(instance, "hibernated")
+    operation_run(operation_id=operation.pk)
+    operation.refresh_from_db()
+    assert operation.state == "succeeded"
+    after = published(instance)
+    assert after is not None
+    assert (after.sleep_generation, after.generation) == (0, record.generation)
+    again = instance_hibernate(instance=instance, actor="test")
+    operation_run(operation_id=again.pk)
+    again.refresh_from_db()
+    assert again.state == "succeeded", "it sleeps already"
+    wake = instance_wake(instance=instance, actor="test")
+    assert settle(wake).state == "succeeded"
+    instance.refresh_from_db()
+    assert instance.generation == record.generation + 1, "a newer generation wakes"
+
+
+def test_a_hibernation_that_does_not_come_to_pass_does_not_come_later(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    operation = instance_hibernate(instance=instance, actor="test")
+    operation_run(operation_id=operation.pk)
+    services.operation_reset(operation=operation)
+    record = published(instance)
+    assert record is not None
+    assert record.sleep_generation == 0
+
+
+def test_scale_changes_the_plan_at_once_and_ends_when_the_host_has_followed(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    operation = instance_scale(instance=instance, actor="test", plan="standard", blocks=3)
+    record = published(instance)
+    assert record is not None
+    assert (record.plan, record.limits.read) == ("standard", 300)
+    operation_run(operation_id=operation.pk)
+    assert steps_of(operation) == {"assign": "done", "server": "running"}
+    assert settle(operation).state == "succeeded"
+
+
+def test_a_cancelled_scale_goes_back_to_the_old_plan(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    operation = instance_scale(instance=instance, actor="test", plan="standard", blocks=3)
+    operation_run(operation_id=operation.pk)
+    services.operation_cancel(operation=operation)
+    assert settle(operation).state == "cancelled"
+    record = published(instance)
+    assert record is not None
+    assert (record.plan, record.limits.read) == ("lite", 20)
+
+
+def test_scale_refuses_a_plan_into_which_the_data_do_not_fit(cast: Cast) -> None:
+    instance = serving_instance(cast.acme, plan="standard")
+    with connections["default"].cursor() as cursor:
+        cursor.execute("UPDATE publish.observed SET storage_bytes = %s", [2 * 2**30])
+    with pytest.raises(ConflictError) as refused:
+        instance_scale(instance=instance, actor="test", plan="lite")
+    assert refused.value.code == "plan_too_small"
+    assert not Operation.objects.filter(kind="scale").exists()
+
+
+def test_the_end_of_an_operation_is_told_to_webhooks(cast: Cast) -> None:
+    WebhookEndpoint.objects.create(
+        tenant=cast.acme, url="https://example.org/hook", created_by="test"
+    )
+    operation = make_instance(cast.acme)
+    settle(operation)
+    event = WebhookEvent.objects.get(type="operation.ended")
+    assert (event.data["operation_id"], event.data["kind"], event.data["state"]) == (
+        str(operation.pk),
+        "provision",
+        "succeeded",
+    )
