@@ -15,6 +15,11 @@ def tenant_list(*, user: User) -> QuerySet[Tenant]:
     return Tenant.objects.filter(memberships__user=user)
 
 
+def membership_list(*, user: User) -> QuerySet[Membership]:
+    """Return what `user` is in each of its tenants, by the tenants' handles."""
+    return Membership.objects.filter(user=user).select_related("tenant").order_by("tenant__handle")
+
+
 def membership_find(*, user: User, tenant: str) -> Membership:
     """Return what `user` is in the tenant of this handle; NotFoundError if nothing."""
     found = (

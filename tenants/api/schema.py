@@ -14,6 +14,12 @@ IDEMPOTENT = OpenApiParameter(
     description="A repetition of the same request within a day gets the first one's answer.",
 )
 
+# Of a list: see `core/pagination.py`.
+PAGE = [
+    OpenApiParameter("cursor", str, description="Where a page begins: take it from `next`."),
+    OpenApiParameter("limit", int, description="How many a page holds, up to 200."),
+]
+
 PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "RFC 9457. `code` is stable; `errors` holds messages by field.",

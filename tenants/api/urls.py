@@ -5,6 +5,7 @@ from django.views import View
 from drf_spectacular.views import SpectacularAPIView
 
 from tenants.accounts import apis as accounts
+from tenants.api import orientation
 from tenants.api.docs import DocsView
 from tenants.audit import apis as audit
 from tenants.backups import apis as backups
@@ -31,6 +32,7 @@ OPERATION = f"{TENANT}/operations/<uuid:operation_id>"
 
 # Each address with its name and its view.
 ADDRESSES: list[tuple[str, str, type[View]]] = [
+    ("", "index", orientation.IndexApi),
     ("audit-actions", "audit-actions", audit.ActionListApi),
     ("docs", "docs", DocsView),
     ("engines", "engines", instances.EngineListApi),
@@ -39,6 +41,7 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{ANY_INVOICE}/credit-notes", "operator-credit-notes", operator.OperatorCreditNoteApi),
     (f"{ANY_INVOICE}/payments", "operator-payments", operator.OperatorPaymentApi),
     ("operator/price-lists", "operator-price-lists", operator.OperatorPriceListApi),
+    ("me", "me", orientation.MeApi),
     ("plans", "plans", usage.PlanListApi),
     ("price-lists", "price-lists", billing.PriceListApi),
     ("roles", "roles", policies.RoleListApi),

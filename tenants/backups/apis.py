@@ -16,13 +16,13 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tenants.api.idempotency import idempotency_key, idempotent
-from tenants.api.schema import IDEMPOTENT
+from tenants.api.schema import IDEMPOTENT, PAGE
 from tenants.api.service_api import TenantApi
 from tenants.backups import schedules, selection, selectors, services
 from tenants.backups.models import (
@@ -42,7 +42,6 @@ from tenants.instances.models import BLOCKS_MAX
 from tenants.operations.apis import OperationOutput, accepted
 
 DAYS_MAX = 10_000
-PAGE = [OpenApiParameter("cursor", str), OpenApiParameter("limit", int)]
 
 
 class BackupOutput(serializers.ModelSerializer[Backup]):

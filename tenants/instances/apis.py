@@ -13,10 +13,11 @@ from rest_framework.response import Response
 
 from engines.kit.exchange import OBSERVED_STATES
 from tenants.api.idempotency import idempotency_key, idempotent
-from tenants.api.schema import IDEMPOTENT
+from tenants.api.schema import IDEMPOTENT, PAGE
 from tenants.api.service_api import ServiceApi, TenantApi
 from tenants.billing.dry_run import DRY_RUN, EstimateOutput, can_dry_run, or_estimate
 from tenants.instances import selectors, services
+from tenants.instances.filters import InstanceFilter, instance_filter
 from tenants.instances.models import BLOCKS_MAX, AuthMethod, Instance, InstanceStatus
 from tenants.instances.tags import VALUE_CHARACTERS_MAX
 from tenants.operations.apis import OperationOutput, accepted
@@ -117,10 +118,15 @@ class EngineListApi(ServiceApi):
 class InstanceListApi(TenantApi):
     actions = {"GET": "instances.read", "POST": "instances.create"}
 
-    @extend_schema(operation_id="instance_list", responses=InstanceOutput(many=True))
+    @extend_schema(
+        operation_id="instance_list",
+        parameters=[InstanceFilter, *PAGE],
+        responses=InstanceOutput(many=True),
+    )
     def get(self, request: Request, tenant: str) -> Response:
-        """List the tenant's instances."""
-        return self.page(selectors.instance_list(tenant=self.actor.tenant), InstanceOutput)
+        """List the tenant's instances, all or those that you describe."""
+        rows = selectors.instance_list(tenant=self.actor.tenant)
+        return self.page(instance_filter(rows, self.query(InstanceFilter)), InstanceOutput)
 
     @extend_schema(
         operation_id="instance_create",

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django.urls import reverse
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.schema import PAGE
 from tenants.api.service_api import TenantApi
 from tenants.operations import selectors, services
 from tenants.operations.models import Operation, OperationState, OperationStep, StepState
@@ -65,11 +66,7 @@ class OperationListApi(TenantApi):
 
     @extend_schema(
         operation_id="operation_list",
-        parameters=[
-            OperationFilter,
-            OpenApiParameter("cursor", str),
-            OpenApiParameter("limit", int),
-        ],
+        parameters=[OperationFilter, *PAGE],
         responses=OperationOutput(many=True),
     )
     def get(self, request: Request, tenant: str) -> Response:

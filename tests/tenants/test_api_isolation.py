@@ -166,7 +166,17 @@ ENDPOINTS = [
     Endpoint("PATCH", "instance-audit", 200, 403, {"data_events": True}),
 ]
 # Without a tenant: the same for everyone who is signed in, or for everyone at all.
-ELSEWHERE = {"audit-actions", "docs", "engines", "plans", "price-lists", "roles", "tenants"}
+ELSEWHERE = {
+    "audit-actions",
+    "docs",
+    "engines",
+    "index",
+    "me",
+    "plans",
+    "price-lists",
+    "roles",
+    "tenants",
+}
 # For the platform's staff (`test_billing_api.py`).
 STAFF = {name for address, name, _ in ADDRESSES if address.startswith("operator/")}
 
