@@ -75,7 +75,7 @@ def _follow(tenant: Tenant, now: datetime) -> None:
             text=f"{decimal_text(invoice.due_micros, 2)} {invoice.currency} of the invoice "
             f"{invoice.number} were due on {invoice.due_at:%d %B %Y}. After "
             f"{settings.ARREARS_GRACE.days} days what grows your data is refused.",
-            data={"invoice_id": str(invoice.pk), "number": invoice.number},
+            data={"invoice": invoice.number, "invoice_id": str(invoice.pk)},
         )
     arrears_follow(account=account, now=now)
 
@@ -101,6 +101,7 @@ def arrears_follow(*, account: BillingAccount, now: datetime) -> None:
             title="Your account is in arrears",
             text="Until the overdue invoices are paid, what grows your data is refused. "
             "Reading and deleting go on.",
+            data={"state": "began"},
         )
     else:
         notices_resolve(tenant_id=account.tenant_id, kinds=("arrears.began",))
@@ -109,6 +110,7 @@ def arrears_follow(*, account: BillingAccount, now: datetime) -> None:
             kind="arrears.ended",
             title="Your account is in good standing again",
             text="Your data may grow again.",
+            data={"state": "ended"},
             is_open=False,
         )
     living = Instance.objects.filter(tenant_id=account.tenant_id).exclude(

@@ -158,7 +158,7 @@ def _tell(budget: Budget, month: Month, kind: str, threshold: int) -> None:
         f"at its end it will be about {forecast}.",
         data={
             "budget": budget.name,
-            "threshold": threshold,
+            "percent": threshold,
             "spent_micros": budget.spent_micros,
             "forecast_micros": budget.forecast_micros,
             "amount_micros": budget.amount_micros,

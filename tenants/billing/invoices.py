@@ -31,6 +31,7 @@ from tenants.billing.months import month_after, month_start
 from tenants.billing.notices import notice_write, notices_resolve
 from tenants.billing.selectors import currency_now
 from tenants.core.errors import ConflictError, invalid_field
+from tenants.webhooks.services import webhook_emit
 
 _S = InvoiceState
 OPEN = (_S.FINAL, _S.OVERDUE)
@@ -187,6 +188,7 @@ def _settle(account: BillingAccount, invoice: Invoice, now: datetime) -> None:
         invoice.state = _S.PAID
         invoice.paid_at = now
         notices_resolve(tenant_id=account.tenant_id, kinds=_KINDS, subject_id=invoice.pk)
+        webhook_emit(tenant=account.tenant_id, event_type="invoice.paid", data=_data(invoice))
     invoice.save()
     account.save(update_fields=["credit_micros", "updated_at"])
     arrears_follow(account=account, now=now)
@@ -208,8 +210,8 @@ def _money(invoice: Invoice, micros: int) -> str:
 
 def _data(invoice: Invoice) -> dict[str, object]:
     return {
+        "invoice": invoice.number,
         "invoice_id": str(invoice.pk),
-        "number": invoice.number,
         "due_micros": invoice.due_micros,
         "currency": invoice.currency,
     }

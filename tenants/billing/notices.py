@@ -18,9 +18,17 @@ from django.utils import timezone
 
 from tenants.accounts.models import MemberRole, Membership
 from tenants.billing.models import Notice
+from tenants.webhooks.services import webhook_emit
 
 log = structlog.get_logger(__name__)
 
+# What a notice's kind begins with -> the type of the webhook's event; "" is the kind itself.
+EVENT_TYPES: Mapping[str, str] = {
+    "arrears": "account.arrears",
+    "budget": "budget.alert",
+    "invoice": "",
+    "quota": "quota.notice",
+}
 READERS = (MemberRole.OWNER, MemberRole.ADMIN, MemberRole.BILLING)
 MAIL_ATTEMPTS_MAX = 10
 MAIL_PAUSE = timedelta(minutes=1)
@@ -37,13 +45,16 @@ def notice_write(
     is_open: bool = True,
 ) -> Notice:
     """Tell a tenant something, in the transaction of what is told."""
+    told = dict(data or {})
+    event_type = EVENT_TYPES[kind.partition(".")[0]] or kind
+    webhook_emit(tenant=tenant_id, event_type=event_type, data={"kind": kind, **told})
     return Notice.objects.create(
         tenant_id=tenant_id,
         kind=kind,
         subject_id=subject_id,
         title=title,
         text=text,
-        data=dict(data or {}),
+        data=told,
         resolved_at=None if is_open else timezone.now(),
     )
 

@@ -75,35 +75,51 @@ WITH batch AS MATERIALIZED (
 SELECT count(*) FROM taken
 """
 
-# What the hosts last said becomes the gauge of the running hour, unless the hour has one. Hours in
+# What the hosts last said, and the backups that are kept (they outlive their instance), become the
+# gauges of the running hour, unless the hour has them. Hours in
 # which nobody looked (the control plane was away) get the sample before them.
 SAMPLE = """
-WITH seen AS (
-    SELECT instance_id, storage_bytes, memory_bytes FROM publish.observed
+WITH kept AS (
+    SELECT instance_id, sum(stored_bytes)::bigint AS backup_bytes FROM (
+        SELECT instance_id, stored_bytes FROM backups_backup WHERE state = 'ready'
+        UNION ALL
+        SELECT segment.instance_id, file.size_bytes
+        FROM backups_walsegment AS segment JOIN backups_storedfile AS file
+            ON file.id = segment.file_id WHERE segment.is_stored
+    ) AS pieces GROUP BY instance_id
+), seen AS (
+    SELECT coalesce(observed.instance_id, kept.instance_id) AS instance_id,
+        coalesce(observed.storage_bytes, 0) AS storage_bytes,
+        coalesce(observed.memory_bytes, 0) AS memory_bytes,
+        coalesce(kept.backup_bytes, 0) AS backup_bytes
+    FROM publish.observed AS observed FULL JOIN kept USING (instance_id)
 ), last AS (
-    SELECT seen.instance_id, hours.hour, hours.storage_bytes, hours.memory_bytes
+    SELECT seen.instance_id, hours.hour, hours.storage_bytes, hours.memory_bytes,
+        hours.backup_bytes
     FROM seen CROSS JOIN LATERAL (
-        SELECT hour, storage_bytes, memory_bytes FROM usage_usagehour AS total
+        SELECT hour, storage_bytes, memory_bytes, backup_bytes FROM usage_usagehour AS total
         WHERE total.instance_id = seen.instance_id AND storage_bytes IS NOT NULL
             AND hour >= %(gap_from)s AND hour < %(hour)s
         ORDER BY hour DESC LIMIT 1
     ) AS hours
 ), missing AS (
-    SELECT last.instance_id, gap.hour, last.storage_bytes, last.memory_bytes
+    SELECT last.instance_id, gap.hour, last.storage_bytes, last.memory_bytes, last.backup_bytes
     FROM last CROSS JOIN LATERAL generate_series(
         last.hour + interval '1 hour', %(hour)s - interval '1 hour', interval '1 hour'
     ) AS gap (hour)
 )
 INSERT INTO usage_usagehour AS total (
-    instance_id, hour, storage_bytes, memory_bytes, updated_at, read_units, write_units,
-    query_units, unlimited_units, refused_units, bytes_in, bytes_out
+    instance_id, hour, storage_bytes, memory_bytes, backup_bytes, updated_at,
+    read_units, write_units, query_units, unlimited_units, refused_units, bytes_in, bytes_out
 )
-SELECT instance_id, hour, storage_bytes, memory_bytes, now(), 0, 0, 0, 0, 0, 0, 0 FROM (
+SELECT instance_id, hour, storage_bytes, memory_bytes, backup_bytes, now(), 0, 0, 0, 0, 0, 0, 0
+FROM (
     SELECT * FROM missing
-    UNION ALL SELECT instance_id, %(hour)s, storage_bytes, memory_bytes FROM seen
+    UNION ALL SELECT instance_id, %(hour)s, storage_bytes, memory_bytes, backup_bytes FROM seen
 ) AS samples ORDER BY instance_id, hour
 ON CONFLICT (instance_id, hour) DO UPDATE SET
-    storage_bytes = EXCLUDED.storage_bytes, memory_bytes = EXCLUDED.memory_bytes, updated_at = now()
+    storage_bytes = EXCLUDED.storage_bytes, memory_bytes = EXCLUDED.memory_bytes,
+    backup_bytes = EXCLUDED.backup_bytes, updated_at = now()
 WHERE total.storage_bytes IS NULL
 """
 

@@ -20,6 +20,7 @@ class EventType:
 
 
 TYPES: tuple[EventType, ...] = (
+    EventType("account.arrears", "The account came into arrears, or out of them", ("state",)),
     EventType("api_key.expiring", "An API key expires soon", ("key_id", "expires_at")),
     EventType("backup.failed", "A backup failed", ("instance", "operation_id")),
     EventType("backup.succeeded", "A backup was taken", ("instance", "operation_id")),

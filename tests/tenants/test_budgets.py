@@ -36,7 +36,7 @@ def make(cast: Cast, amount_micros: int, name: str = "b", **fields: Any) -> Budg
 
 
 def told() -> list[tuple[str, int]]:
-    return [(n.kind, n.data["threshold"]) for n in Notice.objects.order_by("pk")]
+    return [(n.kind, n.data["percent"]) for n in Notice.objects.order_by("pk")]
 
 
 def test_the_forecast_takes_capacity_as_it_is_and_usage_as_it_was(cast: Cast) -> None:

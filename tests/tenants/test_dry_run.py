@@ -80,6 +80,17 @@ def test_what_would_be_refused_is_refused_and_leaves_no_event(cast: Cast, alice:
     assert rows() == before
 
 
+def test_a_clone_has_its_price(cast: Cast, alice: Client) -> None:
+    instance = serving_instance(cast.acme, plan="standard", engine="inmemory")
+    before = rows()
+    answer = alice.post(
+        f"{INSTANCES}/{instance.handle}/clone?dry_run=true", {"name": "copy"}, "application/json"
+    )
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["difference"]["hour_micros"] == 105_000
+    assert rows() == before
+
+
 def test_who_may_not_change_may_not_ask_either(cast: Cast) -> None:
     assert create(signed_in(cast.charlie)).status_code == 404
 

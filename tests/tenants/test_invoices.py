@@ -28,6 +28,8 @@ from tenants.instances.models import Instance
 from tenants.instances.services import instance_change
 from tenants.usage.models import PlanTerm
 from tenants.usage.selectors import plan_get
+from tenants.webhooks.models import WebhookEvent
+from tenants.webhooks.services import endpoint_create
 from tests.tenants.cast import Cast, make_instance, published, side_by_side
 from tests.tenants.months import (
     DECEMBER,
@@ -242,6 +244,26 @@ def test_a_draft_takes_no_money(cast: Cast) -> None:
         with pytest.raises(ConflictError) as refused:
             call(draft, 1)
         assert refused.value.code == "invoice_state"
+
+
+def test_endpoints_hear_of_bills_in_the_transaction_of_what_happens(
+    lasting_cast: Cast,
+) -> None:
+    endpoint_create(tenant=lasting_cast.acme, actor="test", url="https://example.org/hook")
+    invoice = owing(lasting_cast)
+    overdue_follow(now=invoice.due_at)
+    overdue_follow(now=invoice.due_at + timedelta(days=8))
+    pay(invoice, 2_000_000)
+    heard = WebhookEvent.objects.exclude(type__startswith="instance.").exclude(
+        type__startswith="operation."
+    )
+    assert [(e.type, e.data.get("invoice"), e.data.get("state")) for e in heard.order_by("pk")] == [
+        ("invoice.final", "WK-000001", None),
+        ("invoice.overdue", "WK-000001", None),
+        ("account.arrears", None, "began"),
+        ("invoice.paid", "WK-000001", None),
+        ("account.arrears", None, "ended"),
+    ]
 
 
 def test_who_does_not_pay_may_not_grow_until_the_payment(cast: Cast) -> None:

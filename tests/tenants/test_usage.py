@@ -13,6 +13,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from engines.kit.settings import parse
+from tenants.backups.models import Backup
 from tenants.core.errors import InvalidError
 from tenants.instances.services import instance_change, instance_resume, instance_suspend
 from tenants.usage.limits import MEMORY_BYTES, limits_of
@@ -184,6 +185,21 @@ def test_the_first_sample_of_an_hour_stays_and_gaps_get_the_one_before(cast: Cas
         instance_id=OURS, start=NOON, stop=NOON + timedelta(hours=4), step=timedelta(hours=2)
     )
     assert [point.storage_bytes for point in points] == [100, 200]
+
+
+def test_kept_backups_are_held_bytes_also_after_the_instance(cast: Cast, settings: Any) -> None:
+    settings.OPERATION_WAIT_IN_TASK_S = 0
+    instance = serving_instance(cast.acme)
+    for state, stored in (("ready", 40), ("ready", 2), ("writing", 1000)):
+        Backup.objects.create(
+            tenant=cast.acme, instance=instance, kind="dump", origin="manual", state=state,
+            stored_bytes=stored, created_by="test",
+        )  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM publish.observed")
+    usage_sample(now=NOON)
+    (hour,) = UsageHour.objects.filter(instance_id=instance.pk)
+    assert (hour.storage_bytes, hour.backup_bytes) == (0, 42)
 
 
 def test_terms_follow_plan_blocks_and_status(cast: Cast, settings: Any) -> None:
