@@ -13,12 +13,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from dataplane.host.work import TaskError
 
 MANIFEST = "backup_manifest"
 MANIFEST_BYTES_MAX = 64 * 1024 * 1024  # 160 bytes a file
-# Which files a manifest leaves out: itself, and the log, which has checksums of its own.
+# What a manifest leaves out, for the most part: itself, and the log, which has its own checksums.
 UNLISTED = (MANIFEST, "pg_wal/")
+
+log = structlog.get_logger("host")
+
 INVALID = TaskError("backup_invalid", "the backup is damaged or not complete")
 
 
@@ -110,8 +115,13 @@ class Manifest:
 
     def demand(self, found: Mapping[str, tuple[int, str]]) -> None:
         """Compare with what was unpacked: all of it and nothing else. Raises TaskError."""
-        listed = {path: fact for path, fact in found.items() if not path.startswith(UNLISTED)}
-        if listed != self.files:
+        listed, wanted = (
+            {path: fact for path, fact in files.items() if not path.startswith(UNLISTED)}
+            for files in (found, self.files)
+        )
+        if listed != wanted:
+            differing = [path for path, _ in listed.items() ^ wanted.items()]
+            log.warning("backup_differs", count=len(differing), paths=sorted(differing)[:5])
             raise INVALID
 
 

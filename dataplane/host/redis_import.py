@@ -3,43 +3,32 @@
     fetch ─► check ─► load in a scratch server ─► its own append-only file     (prepare)
     stop the server ─► exchange the two directories ─► start ─► it answers      (commit)
 
-All of `prepare` happens in `workplace/` beside the served data. `commit` exchanges two names in one
-system call, so that at any moment `data/` is whole: the old or the new, told apart by a mark in the
-new one. If the server does not come up with the new data, they are exchanged back.
+All of `prepare` happens in `workplace/` beside the served data; `commit` is `data_switch`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import structlog
-
-from dataplane.files import exchange_names, write_durably
 from dataplane.host import paths, rdb
 from dataplane.host.binaries import server_version
 from dataplane.host.bounds import MEBIBYTE
 from dataplane.host.clone import sync_file_system
+from dataplane.host.data_switch import DataSwitch
 from dataplane.host.depot import FileMissingError, Stored
 from dataplane.host.redis_scratch import ScratchServer
-from dataplane.host.server import Server, ServerError, Site
+from dataplane.host.server import Site
 from dataplane.host.work import Order, TaskError, remove_workplace
-from engines.kit.records import InstanceRecord, Limits
+from engines.kit.records import Limits
 
-READY_SECONDS_MAX = 600.0
-LOOK_SECONDS = 0.02
 # What must stay free on the disk beside the file and what is made of it.
 FREE_BYTES_MIN = 64 * MEBIBYTE
-MARK = "imported.json"
 # A pid file of the scratch server would be taken for the instance's.
 SCRATCH_FILES = ("redis.pid", "dump.rdb")
-
-log = structlog.get_logger("host")
 
 
 class RdbImport:
@@ -52,6 +41,8 @@ class RdbImport:
         self._site = Site.of(order.settings, order.instance_id)
         self._workplace = paths.workplace(self._site.instance_dir)
         self._scratch = ScratchServer(order)
+        version = server_version(order.settings.redis_server)
+        self._switch = DataSwitch(order, self._site, self._scratch.data, version[:2])
 
     async def prepare(self) -> Mapping[str, Any]:
         """Load the file beside the running data, and leave it as data that can be served."""
@@ -74,15 +65,12 @@ class RdbImport:
 
     async def commit(self) -> None:
         """Serve the new data; what is served after an error is the old."""
-        try:
-            await self._order.keeper.hold(self._switch)
-        except ServerError as error:
-            raise TaskError("server_failed", error.detail) from error
+        await self._switch.commit()
 
     async def discard(self) -> None:
         """Remove the workplace: the new data before the exchange, the old after."""
         await remove_workplace(self._workplace)
-        await asyncio.to_thread((self._site.data / MARK).unlink, missing_ok=True)
+        await asyncio.to_thread(self._switch.unmark)
 
     async def _fetch(self, limits: Limits) -> None:
         wanted = self._order.parameters
@@ -113,54 +101,8 @@ class RdbImport:
         """Make the scratch server's directory one that an instance can be started on; blocks."""
         for name in SCRATCH_FILES:
             (self._scratch.data / name).unlink(missing_ok=True)
-        mark = {"task": self._order.task_id, "server_version": self._version}
-        write_durably(self._scratch.data / MARK, json.dumps(mark).encode())
+        self._switch.mark()
         sync_file_system(self._workplace)
-
-    async def _switch(self, server: Server, record: InstanceRecord) -> None:
-        if not await asyncio.to_thread(self._is_mine, self._site.data):
-            if not await asyncio.to_thread(self._is_mine, self._scratch.data):
-                raise ServerError("the loaded content is not on the host any more")
-            await server.adopt()
-            await server.stop()
-            await asyncio.to_thread(exchange_names, self._site.data, self._scratch.data)
-        try:
-            await self._comes_up(server, record)
-        except Exception as error:  # whatever it is, the old data are served again
-            log.warning("import_taken_back", task_id=self._order.task_id, cause=repr(error))
-            await server.stop()
-            await asyncio.to_thread(exchange_names, self._site.data, self._scratch.data)
-            raise ServerError(
-                "the server did not start with the new content; it serves the old"
-            ) from error
-
-    async def _comes_up(self, server: Server, record: InstanceRecord) -> None:
-        """Start the server, unless its keeper did, and wait for its first answer."""
-        if server.process is None and not await server.adopt():
-            await server.start(record)
-        deadline = time.monotonic() + READY_SECONDS_MAX
-        while not await server.is_ready():
-            if server.process is None or not server.process.is_running:
-                server.process = None
-                raise ServerError("the server ended while it started")
-            if time.monotonic() > deadline:
-                raise ServerError("the server does not answer")
-            await asyncio.sleep(LOOK_SECONDS)
-
-    @property
-    def _version(self) -> list[int]:
-        return list(server_version(self._order.settings.redis_server))
-
-    def _is_mine(self, directory: Path) -> bool:
-        """Say whether these are the data of this task, and of no newer server than ours."""
-        try:
-            mark = json.loads((directory / MARK).read_bytes())
-            return bool(
-                mark["task"] == self._order.task_id
-                and mark["server_version"][:2] <= self._version[:2]
-            )
-        except (OSError, ValueError, KeyError):
-            return False
 
 
 def _measured(facts: Mapping[str, str], limits: Limits) -> dict[str, int]:

@@ -21,7 +21,9 @@ from dataplane.host import paths
 from dataplane.host.depot import Depot, DirectoryDepot
 from dataplane.host.keeper import Keeper
 from dataplane.host.postgres_backup import PgBaseBackup
+from dataplane.host.postgres_restore import PgRestore
 from dataplane.host.postgres_ship import PgShipWal
+from dataplane.host.postgres_verify import PgVerify
 from dataplane.host.redis_export import RdbExport
 from dataplane.host.redis_import import RdbImport
 from dataplane.host.settings import HostSettings
@@ -46,6 +48,8 @@ WORKS: Mapping[Kind, Callable[[Order], Work]] = {
     Kind.RDB_IMPORT: RdbImport,
     Kind.PG_BASE_BACKUP: PgBaseBackup,
     Kind.PG_SHIP_WAL: PgShipWal,
+    Kind.PG_RESTORE: PgRestore,
+    Kind.PG_VERIFY: PgVerify,
 }
 FULL = Outcome("disk_full", "the host has no room for the files")
 BROKEN = Outcome("host_failed", "the host failed; its log has the reason")

@@ -172,16 +172,19 @@ class WalShipped:
 
 @dataclass(frozen=True, slots=True)
 class BaseFile(Stored):
-    """A base backup's file; `unpacked_bytes` as its BaseBackupDone said."""
+    """A base backup's file; `unpacked_bytes` and `finished_at` as its BaseBackupDone said."""
 
     unpacked_bytes: int = 0
+    finished_at: str = ""
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> BaseFile:
         """Read one. Raises KeyError, TypeError, ValueError."""
         stored = Stored.from_json(body)
-        unpacked = int(body["unpacked_bytes"])
-        return cls(stored.file, stored.size_bytes, stored.sha256, unpacked)
+        unpacked, finished = int(body["unpacked_bytes"]), str(body["finished_at"])
+        if datetime.fromisoformat(finished).tzinfo is None:
+            raise ValueError("finished_at has no offset")
+        return cls(stored.file, stored.size_bytes, stored.sha256, unpacked, finished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,7 @@ class Verified:
     tables: int
     rows: int
     checksum: str  # of all tables; equal content has equal checksums
-    indexes_checked: bool  # the structure of heaps and B-trees, by pg_amcheck
+    blocks: int  # of all tables and indexes, each held against its own checksum
     listed: tuple[TableFacts, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:

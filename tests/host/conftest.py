@@ -129,7 +129,7 @@ class ControlPlane:
 
         def is_there() -> bool:
             row = self.task(task_id)
-            assert row["state"] in states or row["state"] not in ENDED, row
+            assert row["state"] in states or row["state"] not in ENDED, (row["code"], row["detail"])
             return row["state"] in states
 
         wait_until(is_there, f"the task is {' or '.join(states)}", 60)

@@ -6,7 +6,9 @@ import contextlib
 import gzip
 import hashlib
 import io
+import os
 import secrets
+import signal
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +24,7 @@ from engines.kit.pg_tasks import BaseBackup, ShipWal
 from engines.kit.records import Desired, InstanceRecord, Limits
 from engines.kit.tasks import Kind, State, Wish
 from tests.host.conftest import ControlPlane, HostProcess, make_record
+from tests.host.rdb_files import upload
 from tests.servers import wait_until
 
 MEBIBYTE = 1024 * 1024
@@ -275,3 +278,203 @@ def test_archive_without_reader_has_gaps_before_the_disk_is_full(tmp_path: Path)
     assert postgres_archive.keep(first, spool, 100) == 0, "kept already, and the same"
     first.write_bytes(b"other")
     assert postgres_archive.keep(first, spool, 100) == 1
+
+
+def ids(host: HostProcess, record: InstanceRecord) -> list[int]:
+    with session(host, record) as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM t ORDER BY id").fetchall()]
+
+
+def staged(host: HostProcess, *backups: Json) -> list[Json]:
+    """Store backups in the depot once more, as the control plane brings them back."""
+    return [
+        upload(host.home, content(host, done["file"]), 700_001)
+        | {name: done[name] for name in ("unpacked_bytes", "finished_at")}
+        for done in backups
+    ]
+
+
+def shipped_wal(control: ControlPlane, host: HostProcess, record: InstanceRecord) -> list[Json]:
+    """Ship all of the archive, and store it in the depot once more."""
+    task, shipped = ship(control, record)
+    found = [each | upload(host.home, content(host, each["file"])) for each in shipped["segments"]]
+    assert shipped["left"] == 0
+    commit(control, task)
+    return found
+
+
+def restore(control: ControlPlane, record: InstanceRecord, **wanted: Any) -> Json:
+    """Restore into an instance and return the task's row."""
+    task = control.start_task(record, Kind.PG_RESTORE, **wanted)
+    control.wait_task(task, State.PREPARED)
+    return commit(control, task)
+
+
+def facts(host: HostProcess, record: InstanceRecord) -> list[tuple[str, int]]:
+    with session(host, record) as connection:
+        return connection.execute("SELECT v, count(*) OVER () FROM t ORDER BY id").fetchall()  # type: ignore[return-value]
+
+
+def workplace(host: HostProcess, record: InstanceRecord) -> Path:
+    return paths.workplace(paths.data_dir(host.home, record.instance_id))
+
+
+def test_data_of_a_moment_between_two_commits_are_restored_exactly(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    insert(host, instance, 1, 10)
+    full = back_up(control, host, instance)
+    moment = insert(host, instance, 11, 20)
+    insert(host, instance, 21, 30)
+    wal = shipped_wal(control, host, instance)
+    with running_instance(control, "demo-target") as target:
+        with session(host, target) as connection:
+            connection.execute("CREATE TABLE old (id int)")
+        row = restore(
+            control, target, chain=staged(host, full), wal=wal, target_time=moment.isoformat()
+        )
+        assert ids(host, target) == list(range(1, 21))
+        assert row["result"]["timeline"] == 2
+        assert datetime.fromisoformat(row["result"]["last_commit_at"]) <= moment
+        assert row["done_bytes"] == row["total_bytes"] > 0
+        with session(host, target) as connection:
+            assert connection.execute("SELECT to_regclass('old')").fetchone() == (None,)
+            insert(host, target, 21, 21)
+        os.kill(host.postgres_pid(target), signal.SIGKILL)
+        assert ids(host, target) == list(range(1, 22)), "durable, and written to as any other"
+        wait_until(lambda: not workplace(host, target).exists(), "the old data are removed")
+        # Its own log is archived from now on, and nothing of what was before.
+        assert all(name.startswith("00000002") for name in kept(host, target))
+        again = back_up(control, host, target)
+        insert(host, target, 22, 25)
+        wal = shipped_wal(control, host, target)
+    with running_instance(control, "demo-second") as second:
+        restore(control, second, chain=staged(host, again), wal=wal)
+        assert ids(host, second) == list(range(1, 26))
+    assert ids(host, instance) == list(range(1, 31)), "the source is as it was"
+
+
+def test_chain_of_three_is_restored_and_verified_as_its_source_is(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    insert(host, instance, 1, 5000)
+    chain = [back_up(control, host, instance)]
+    for number in range(1, 3):
+        with session(host, instance) as connection:
+            connection.execute("UPDATE t SET v = v || %s WHERE id < 50", (str(number),))
+            connection.execute("DELETE FROM t WHERE id = %s", (number * 1000,))
+        insert(host, instance, 5000 + number, 5000 + number)
+        chain.append(back_up(control, host, instance, chain[-1]))
+    before = facts(host, instance)
+    task = control.start_task(instance, Kind.PG_VERIFY, chain=staged(host, *chain))
+    found = control.wait_task(task, State.DONE)["result"]
+    assert (found["tables"], found["rows"]) == (1, len(before)) == (1, 5000)
+    assert found["blocks"] > 500
+    assert not workplace(host, instance).exists()
+    with running_instance(control, "demo-chain") as target:
+        restore(control, target, chain=staged(host, *chain))
+        assert facts(host, target) == before
+        chain = [back_up(control, host, target)]
+        task = control.start_task(target, Kind.PG_VERIFY, chain=staged(host, *chain))
+        again = control.wait_task(task, State.DONE)["result"]
+        assert again["checksum"] == found["checksum"]
+        insert(host, target, 9000, 9000)
+        chain = [back_up(control, host, target)]
+        task = control.start_task(target, Kind.PG_VERIFY, chain=staged(host, *chain))
+        other = control.wait_task(task, State.DONE)["result"]
+        assert other["checksum"] != found["checksum"]
+
+
+def test_moment_after_the_last_commit_is_the_end_of_the_log(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    full = back_up(control, host, instance)
+    moment = insert(host, instance, 1, 10) + timedelta(seconds=3)
+    wal = shipped_wal(control, host, instance)
+    with running_instance(control, "demo-end") as target:
+        restore(control, target, chain=staged(host, full), wal=wal, target_time=moment.isoformat())
+        assert ids(host, target) == list(range(1, 11))
+
+
+def test_moment_before_the_backup_and_log_with_a_gap_are_refused(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    early = insert(host, instance, 1, 10)
+    insert(host, instance, 11, 20)
+    full = back_up(control, host, instance)
+    for number in range(3):
+        insert(host, instance, 100 + number, 100 + number)
+        with session(host, instance, "weftkit") as connection:
+            connection.execute("SELECT pg_switch_wal()")
+    wal = shipped_wal(control, host, instance)
+    chain = staged(host, full)
+    task = control.start_task(instance, Kind.PG_RESTORE, chain=chain, target_time=early.isoformat())
+    assert control.wait_task(task, State.FAILED)["code"] == "target_unreachable"
+    task = control.start_task(instance, Kind.PG_RESTORE, chain=chain, wal=[*wal[:-2], wal[-1]])
+    row = control.wait_task(task, State.FAILED)
+    assert row["code"] == "target_unreachable"
+    assert wal[-2]["name"] in row["detail"]
+    assert len(ids(host, instance)) == 23
+
+
+def spoiled(data: bytes) -> bytes:
+    """Return another valid gzipped tar: one byte of one table's file is different."""
+    tar = bytearray(gzip.decompress(data))
+    with tarfile.open(fileobj=io.BytesIO(bytes(tar))) as members:
+        member = next(each for each in members if each.name.startswith("base/") and each.size)
+        tar[member.offset_data + 100] ^= 1
+    return gzip.compress(bytes(tar))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (spoiled, "backup_invalid"),
+        (lambda data: data[: len(data) // 2], "backup_invalid"),
+        (lambda data: data + b"more", "backup_invalid"),
+        (lambda data: secrets.token_bytes(5000), "backup_invalid"),
+        (lambda data: gzip.compress(bytes(200 * MEBIBYTE)), "backup_invalid"),
+    ],
+    ids=["flipped bit", "truncated", "longer", "other", "bomb"],
+)
+def test_backup_that_is_not_what_was_saved_is_found_out_and_changes_nothing(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord, spoil: Any, code: str
+) -> None:
+    insert(host, instance, 1, 10)
+    full = back_up(control, host, instance)
+    data = spoil(content(host, full["file"]))
+    base = staged(host, full)[0] | upload(host.home, data)
+    for kind in (Kind.PG_RESTORE, Kind.PG_VERIFY):
+        task = control.start_task(instance, kind, chain=[base])
+        assert control.wait_task(task, State.FAILED)["code"] == code
+    (wrong,) = staged(host, full)
+    task = control.start_task(instance, Kind.PG_RESTORE, chain=[wrong | {"sha256": "0" * 64}])
+    assert control.wait_task(task, State.FAILED)["code"] == "file_incomplete"
+    wait_until(lambda: not workplace(host, instance).exists(), "nothing is left")
+    assert ids(host, instance) == list(range(1, 11))
+
+
+def test_content_above_the_plans_storage_is_refused(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    insert(host, instance, 1, 50_000)
+    full = back_up(control, host, instance)
+    small = replace(ARCHIVED, storage_bytes=8 * MEBIBYTE)
+    with running_instance(control, "demo-small", small) as target:
+        task = control.start_task(target, Kind.PG_RESTORE, chain=staged(host, full))
+        assert control.wait_task(task, State.FAILED)["code"] == "too_large"
+        with session(host, target) as connection:
+            assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("name", ["../secrets/master.key", "exports/../../x", "/etc/passwd"])
+def test_names_that_nobody_made_up_reach_no_file(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord, name: str
+) -> None:
+    done = back_up(control, host, instance)
+    base = staged(host, done)[0] | {"file": name}
+    task = control.start_task(instance, Kind.PG_RESTORE, chain=[base])
+    assert control.wait_task(task, State.FAILED)["code"] == "file_incomplete"
+    wal = [{"name": f"../{name}", "file": name, "size_bytes": 1, "sha256": "0" * 64}]
+    task = control.start_task(instance, Kind.PG_RESTORE, chain=[base], wal=wal)
+    assert control.wait_task(task, State.FAILED)["code"] == "unsupported"
