@@ -135,18 +135,24 @@ def _pg_load(staged: Staged, backups: Mapping[str, Backup], target: datetime | N
                 )
             )
         else:
-            unpacked = int(backups[str(file.backup_id)].facts["unpacked_bytes"])
-            chain.append(pg_tasks.BaseFile(stored.file, stored.size_bytes, stored.sha256, unpacked))
-    # A moment after the last segment was closed is the end of the log: nothing was committed since.
-    last = wal[-1].closed_at if wal else ""
-    reaches = target is not None and bool(last) and datetime.fromisoformat(last) >= target
-    wanted = target.isoformat() if target is not None and reaches else None
+            facts = backups[str(file.backup_id)].facts
+            chain.append(
+                pg_tasks.BaseFile(
+                    stored.file,
+                    stored.size_bytes,
+                    stored.sha256,
+                    int(facts["unpacked_bytes"]),
+                    str(facts["finished_at"]),
+                )
+            )
+    # Of a moment after the last commit the host makes the end of the log.
+    wanted = None if target is None else target.isoformat()
     return pg_tasks.Restore(tuple(chain), tuple(wal), wanted).to_json()
 
 
 def _pg_compare(backup: Backup, result: Parameters) -> Parameters:
     """Compare with an earlier verification: one backup has one content."""
-    found = {name: result[name] for name in ("tables", "rows", "checksum", "indexes_checked")}
+    found = {name: result[name] for name in ("tables", "rows", "checksum", "blocks")}
     before = backup.verification_facts.get("checksum")
     if before not in (None, found["checksum"]):
         raise MismatchError("the backup's tables are not what they were at the last verification")

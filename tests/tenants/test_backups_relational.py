@@ -194,7 +194,8 @@ def test_a_moment_after_the_last_segment_is_the_end_of_the_log(
     )
     assert host.settle(operation).state == "succeeded"
     (order,) = host.orders.values()
-    assert (order.target_time, len(order.wal)) == (None, 1)
+    assert order.target_time is not None, "the host knows that the end of the log is meant"
+    assert (datetime.fromisoformat(order.target_time), len(order.wal)) == (target, 1)
 
 
 def test_a_segment_that_is_missing_is_a_gap(host: HostPart, instance: Instance) -> None:
