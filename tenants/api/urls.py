@@ -8,6 +8,7 @@ from tenants.accounts import apis as accounts
 from tenants.api import orientation
 from tenants.api.docs import DocsView
 from tenants.audit import apis as audit
+from tenants.audit import drain_apis as drains
 from tenants.backups import apis as backups
 from tenants.billing import apis as billing
 from tenants.billing import operator_apis as operator
@@ -52,6 +53,8 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{TENANT}/api-keys/<uuid:key_id>/reroll", "api-key-reroll", iam.ApiKeyRerollApi),
     (f"{TENANT}/audit", "audit", audit.AuditListApi),
     (f"{TENANT}/audit/<uuid:event_id>", "audit-event", audit.AuditDetailApi),
+    (f"{TENANT}/audit/drains", "audit-drains", drains.DrainListApi),
+    (f"{TENANT}/audit/drains/<uuid:drain_id>", "audit-drain", drains.DrainDetailApi),
     (f"{TENANT}/audit/export", "audit-export", audit.AuditExportApi),
     (f"{TENANT}/audit/head", "audit-head", audit.AuditHeadApi),
     (f"{TENANT}/audit/verify", "audit-verify", audit.AuditVerifyApi),

@@ -93,6 +93,7 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("DELETE", "api-key"): Action("weftkit.api-key.revoke", message="revoke API key"),
     ("DELETE", "backup"): Action("weftkit.backup.delete"),
     ("DELETE", "budget"): Action("weftkit.budget.delete", severity=Severity.WARNING),
+    ("DELETE", "audit-drain"): Action("weftkit.audit-drain.delete"),
     ("DELETE", "credential"): Action("weftkit.credential.revoke"),
     ("DELETE", "file"): Action("weftkit.file.delete"),
     ("DELETE", "instance"): Action("weftkit.instance.delete"),
@@ -101,6 +102,9 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("DELETE", "policy"): Action("weftkit.policy.delete"),
     ("DELETE", "service-id"): Action("weftkit.service-id.delete"),
     ("PATCH", "api-key"): Action("weftkit.api-key.update", severity=Severity.CRITICAL),
+    ("PATCH", "audit-drain"): Action(
+        "weftkit.audit-drain.update", severity=Severity.CRITICAL, told=("is_enabled",)
+    ),
     ("PATCH", "backup"): Action("weftkit.backup.update"),
     ("PATCH", "backup-schedule"): Action("weftkit.backup-schedule.update"),
     ("PATCH", "budget"): Action("weftkit.budget.update"),
@@ -123,6 +127,12 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("POST", "backup-restore"): Action("weftkit.backup.restore", made="instance"),
     ("POST", "backup-verify"): Action("weftkit.backup.verify"),
     ("POST", "budgets"): Action("weftkit.budget.create", made="id"),
+    ("POST", "audit-drains"): Action(
+        "weftkit.audit-drain.create",
+        made="id",
+        severity=Severity.CRITICAL,
+        told=("bucket", "endpoint_url"),
+    ),
     ("POST", "credential-rotate"): Action("weftkit.credential.rotate"),
     ("POST", "credentials"): Action(
         "weftkit.credential.create", made="id", severity=Severity.CRITICAL

@@ -7,6 +7,7 @@ AuditHead        the newest link of each chain
 AuditCheckpoint  up to where a chain was let go after its retention, written once
 AuditClaim       which events of data planes are stored already
 InstanceAudit    what an instance's owner wants to be audited
+AuditDrain       where a tenant's events are delivered to, and how far
 
 Migration 0004 has what Django does not know: partitions, and the triggers that refuse changes. No
 foreign keys: an event outlives what it tells of.
@@ -20,6 +21,9 @@ from uuid import UUID
 from django.db import models
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
+
+from tenants.accounts.models import Tenant
+from tenants.core.models import BaseModel
 
 # The chain of events that belong to no tenant.
 PLATFORM = UUID(int=0)
@@ -49,10 +53,18 @@ class AuditEvent(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["tenant_id", "-event_id"], name="audit_by_tenant"),
-            models.Index(fields=["tenant_id", "action", "-event_id"], name="audit_by_action"),
+            models.Index(
+                fields=["tenant_id", "action", "-event_id"],
+                name="audit_by_action",
+                opclasses=["uuid_ops", "text_pattern_ops", "uuid_ops"],
+            ),
             models.Index(fields=["tenant_id", "initiator", "-event_id"], name="audit_by_initiator"),
             models.Index(fields=["tenant_id", "correlation_id"], name="audit_by_correlation"),
-            models.Index(fields=["tenant_id", "target", "-event_id"], name="audit_by_target"),
+            models.Index(
+                fields=["tenant_id", "target", "-event_id"],
+                name="audit_by_target",
+                opclasses=["uuid_ops", "text_pattern_ops", "uuid_ops"],
+            ),
             models.Index(fields=["tenant_id", "occurred_at"], name="audit_by_time"),
         ]
 
@@ -129,3 +141,46 @@ class InstanceAudit(models.Model):
     instance_id = models.UUIDField(primary_key=True)
     data_events = models.BooleanField(default=False)
     updated_at = models.DateTimeField(auto_now=True)
+
+
+class DrainKind(models.TextChoices):
+    WEBHOOK = "webhook"
+    S3 = "s3"
+    FOLDER = "folder"
+
+
+class AuditDrain(BaseModel):
+    """Where a tenant's events are delivered to, in the order of their chain, at least once.
+
+    Up to `cursor` all is delivered. `sending_to` is the end of the batch that is on its way: who
+    takes over from a dead worker sends the very same batch, under the same name.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="audit_drains")
+    name = models.CharField(max_length=80)
+    kind = models.CharField(max_length=8, choices=DrainKind.choices)
+    config = models.JSONField(default=dict)
+    secret_sealed = models.TextField(blank=True)
+    is_enabled = models.BooleanField(default=True)
+    disabled_reason = models.CharField(max_length=300, blank=True)
+    cursor = models.BigIntegerField(default=0)
+    sending_to = models.BigIntegerField(null=True, blank=True)
+    due_at = models.DateTimeField(default=timezone.now)
+    lease = models.UUIDField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    failures = models.PositiveIntegerField(default=0)
+    failing_since = models.DateTimeField(null=True, blank=True)
+    last_error = models.CharField(max_length=300, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    created_by = models.CharField(max_length=300)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "name"], name="audit_drain_name_is_unique"),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=DrainKind.values), name="audit_drain_kind_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -9,15 +9,24 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import QuerySet, TextField
+from django.db.models import BigIntegerField, F, OuterRef, QuerySet, Subquery, TextField
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Coalesce, Greatest
 
 from tenants.accounts.models import Tenant
 from tenants.audit.chain import moment
-from tenants.audit.models import AuditEvent, AuditHead, AuditLink, InstanceAudit
+from tenants.audit.models import AuditDrain, AuditEvent, AuditHead, AuditLink, InstanceAudit
 from tenants.core.errors import NotFoundError
 
 BATCH_ROWS = 2000
+
+BETWEEN = """
+SELECT event.event_id, event.tenant_id, event.occurred_at, event.stored_at, event.body::text,
+    link.sequence, link.previous, link.digest
+FROM audit_auditlink AS link JOIN audit_auditevent AS event
+    ON event.event_id = link.event_id AND event.stored_at = link.stored_at
+WHERE link.chain_id = %s AND link.sequence BETWEEN %s AND %s ORDER BY link.sequence
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +149,33 @@ def head_get(*, chain_id: UUID) -> AuditHead:
 def data_events_wanted(*, instance_id: UUID) -> bool:
     """Say whether an instance's data events are kept."""
     return InstanceAudit.objects.filter(instance_id=instance_id, data_events=True).exists()
+
+
+def placed_between(*, chain_id: UUID, first: int, last: int) -> list[Placed]:
+    """Return the events of these places in order; those whose time is over are gone."""
+    with connection.cursor() as cursor:
+        cursor.execute(BETWEEN, [chain_id, first, last])
+        return [Placed(*row) for row in cursor.fetchall()]
+
+
+def drain_list(*, tenant: Tenant) -> QuerySet[AuditDrain]:
+    """Return the drains of `tenant`, each with `behind`: how many events wait to be delivered."""
+    head = AuditHead.objects.filter(chain_id=OuterRef("tenant_id")).values("sequence")
+    newest = Coalesce(Subquery(head), 0, output_field=BigIntegerField())
+    waiting = (
+        AuditLink.objects.filter(chain_id=OuterRef("tenant_id"), sequence__gt=OuterRef("cursor"))
+        .order_by("sequence")
+        .values("stored_at")[:1]
+    )
+    return AuditDrain.objects.filter(tenant=tenant).annotate(
+        behind=Greatest(newest - F("cursor"), 0, output_field=BigIntegerField()),
+        waiting_since=Subquery(waiting),
+    )
+
+
+def drain_get(*, tenant: Tenant, drain_id: UUID) -> AuditDrain:
+    """Return one drain of `tenant`."""
+    found = drain_list(tenant=tenant).filter(pk=drain_id).first()
+    if found is None:
+        raise NotFoundError("there is no such drain")
+    return found

@@ -20,7 +20,7 @@ from engines.kit.records import Role
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership
 from tenants.api.urls import ADDRESSES
-from tenants.audit.models import AuditEvent
+from tenants.audit.models import AuditDrain, AuditEvent
 from tenants.audit.services import audit_write
 from tenants.billing.budgets import budget_create
 from tenants.billing.models import Invoice
@@ -158,6 +158,11 @@ ENDPOINTS = [
     Endpoint("POST", "operation-reset", 202, 403, prepare="suspending"),
     Endpoint("GET", "usage", 200, 200),
     Endpoint("GET", "audit", 200, 403),
+    Endpoint("GET", "audit-drain", 200, 403),
+    Endpoint("PATCH", "audit-drain", 200, 403, {"name": "other"}),
+    Endpoint("DELETE", "audit-drain", 204, 403),
+    Endpoint("GET", "audit-drains", 200, 403),
+    Endpoint("POST", "audit-drains", 201, 403, {"name": "new", "kind": "folder"}),
     Endpoint("GET", "audit-event", 200, 403),
     Endpoint("GET", "audit-export", 200, 403),
     Endpoint("GET", "audit-head", 200, 403),
@@ -259,6 +264,9 @@ def scene_of(cast: Cast) -> Scene:
             "file_id": uploaded(instance, b"REDIS0009").pk,
             "backup_id": ready_backup(instance).pk,
             "event_id": an_event(cast),
+            "drain_id": AuditDrain.objects.create(
+                tenant=cast.acme, name="siem", kind="folder", created_by="test"
+            ).pk,
         },
     )
 
@@ -319,6 +327,7 @@ def test_acmes_things_are_not_found_through_charlies_own_tenant(
     owns_one = {
         "api-keys",
         "audit",
+        "audit-drains",
         "audit-export",
         "audit-head",
         "audit-verify",
@@ -366,6 +375,8 @@ def test_a_read_only_key_changes_nothing(scene: Scene, endpoint: Endpoint) -> No
         "api-key",
         "api-keys",
         "audit",
+        "audit-drain",
+        "audit-drains",
         "audit-event",
         "audit-export",
         "audit-head",

@@ -215,6 +215,8 @@ SECRET_GRACE = timedelta(hours=24)
 IAM_TOKEN_LIFE_S = 3600
 EXPORT_RETENTION = timedelta(days=7)
 UPLOAD_RETENTION = timedelta(hours=24)
+# Where drains of the kind "folder" store; empty: there are none.
+AUDIT_DRAIN_FOLDER = env.text("WEFTKIT_AUDIT_DRAIN_FOLDER", str(WEFTKIT_HOME / "audit"))
 # Days that audit events are kept, by plan: of several plans the longest counts; "" is any other.
 # The database itself refuses less than seven.
 AUDIT_RETENTION_DAYS = {"": 90, "lite": 30, "standard": 365, "platform": 365}
@@ -259,6 +261,7 @@ CELERY_BEAT_SCHEDULE = {
         ("take key use in", "publish.take_key_seen", 10.0),
         ("take audit in", "audit.take_in", 2.0),
         ("give audit events their places", "audit.link", 1.0),
+        ("deliver audit events", "audit.drain", 2.0),
         ("forget old audit ids", "audit.forget_claims", 3600.0),
         ("make audit months and let old ones go", "audit.retention", 3600.0),
         ("purge what left quarantine", "instances.purge_due", 60.0),
