@@ -176,6 +176,7 @@ SPECTACULAR_SETTINGS = {
         "tenants.api.schema.add_problems",
     ],
     "ENUM_NAME_OVERRIDES": {
+        "AuditDrainKind": "tenants.audit.models.DrainKind",
         "BackupKind": "tenants.backups.models.BackupKind",
         "BackupOrigin": "tenants.backups.models.BackupOrigin",
         "BackupState": "tenants.backups.models.BackupState",
