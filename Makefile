@@ -23,6 +23,11 @@ $(VENV)/run.stamp: requirements/control.txt requirements/dataplane.txt
 	@$(PIP) install -q --require-hashes -r requirements/control.txt -r requirements/dataplane.txt
 	@touch $@
 
+# The command line, callable from everywhere.
+$(BIN)/weft: $(VENV)/run.stamp
+	@printf '#!%s\nimport sys\nsys.path.insert(0, "%s")\nfrom deploy.weft.__main__ import main\nmain()\n' \
+		"$(abspath $(BIN))/python" "$(CURDIR)" > $@ && chmod 755 $@
+
 # What developing needs on top.
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@$(PIP) install -q --require-hashes -r requirements/dev.txt
@@ -38,7 +43,7 @@ $(VENV)/native.stamp: $(VENV)/run.stamp requirements/native.txt deploy/native.py
 
 native: $(VENV)/native.stamp ## compile the hot modules, if there is a C compiler
 
-up: $(if $(filter no,$(NATIVE)),$(VENV)/run.stamp,$(VENV)/native.stamp) ## start everything and print the connection strings
+up: $(BIN)/weft $(if $(filter no,$(NATIVE)),$(VENV)/run.stamp,$(VENV)/native.stamp) ## start everything and print the connection strings
 	@$(BIN)/python -m deploy.local up
 
 down: ## stop everything; data stays
