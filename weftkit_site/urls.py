@@ -12,6 +12,7 @@ urlpatterns = [
     path("identity/token", iam.identity_token, name="identity-token"),
     path("oidc/token", iam.identity_token),  # where very old SDKs look for it
     path("identity/keys", iam.identity_keys, name="identity-keys"),
+    path("", include("tenants.accounts.urls")),
     path("", include("tenants.console.urls")),
 ]
 

@@ -1,13 +1,15 @@
-"""Tenant, user, and the membership that joins them with a role."""
+"""Tenant, user, the membership that joins them with a role, and invitations to become one."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Lower
+from django.utils import timezone
 
 from tenants.core.models import BaseModel
 
@@ -36,6 +38,7 @@ class Tenant(BaseModel):
 
     handle = models.CharField(max_length=40, unique=True, validators=[validate_tenant_handle])
     name = models.CharField(max_length=120)
+    requires_second_factor = models.BooleanField(default=False)
 
     def __str__(self) -> str:
         return self.handle
@@ -48,7 +51,10 @@ class UserManager(BaseUserManager["User"]):
         user = self.model(email=email.strip().lower(), **fields)
         user.set_password(password)
         user.full_clean(exclude=["password"])
-        user.save(using=self._db)
+        with transaction.atomic():
+            user.save(using=self._db)
+            # Made by an operator or from an invitation's link: the address is known to be theirs.
+            EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
         return user
 
     def get_by_natural_key(self, username: str | None) -> User:
@@ -97,3 +103,43 @@ class Membership(BaseModel):
                 condition=models.Q(role__in=MemberRole.values), name="membership_role_is_known"
             ),
         ]
+
+
+class Invitation(BaseModel):
+    """An invitation of an e-mail address into a tenant with a role; open until one of its ends.
+
+    No token is kept: `invitations.py` derives it from the id and `serial`, which a resend moves on.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="invitations")
+    email = models.EmailField()
+    role = models.CharField(max_length=16, choices=MemberRole.choices)
+    serial = models.PositiveIntegerField(default=1)
+    invited_by = models.CharField(max_length=300)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    mailed_at = models.DateTimeField(null=True, blank=True)
+    mail_after = models.DateTimeField(default=timezone.now)
+    mail_attempts = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "email"],
+                condition=models.Q(accepted_at=None, revoked_at=None),
+                name="invitation_is_open_once",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(email=Lower("email")), name="invitation_email_is_lower_case"
+            ),
+        ]
+
+    @property
+    def state(self) -> str:
+        """One of: accepted, revoked, expired, open."""
+        if self.accepted_at is not None:
+            return "accepted"
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at <= timezone.now() else "open"

@@ -61,12 +61,15 @@ ADMINISTER = frozenset(
         "api_keys.manage",
         "audit.manage",
         "operations.reset",
+        "tenant.update",
+        "webhooks.manage",
+        "webhooks.read",
     }
 )
 OWN = frozenset({"owners.manage"})
 # What every member may do about themselves.
 SELF = frozenset({"own_keys.manage"})
-LOOK_AT_IAM = frozenset({"api_keys.read", "policies.read", "service_ids.read"})
+LOOK_AT_IAM = frozenset({"api_keys.read", "policies.read", "service_ids.read", "webhooks.read"})
 
 ACTIONS = READ | USAGE | MONEY | AUDIT | WORK | ADMINISTER | OWN | SELF
 

@@ -1,13 +1,21 @@
-"""Reads: the tenants of a user, the members of a tenant."""
+"""Reads: the tenants and sessions of a user, the members and invitations of a tenant."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
+from django.utils import timezone
 
-from tenants.accounts.models import Membership, Tenant, User
+from tenants.accounts.models import Invitation, Membership, Tenant, User
+from tenants.accounts.second_factors import KINDS
 from tenants.core.errors import NotFoundError
+
+SESSIONS_SHOWN_MAX = 200
 
 
 def tenant_list(*, user: User) -> QuerySet[Tenant]:
@@ -41,3 +49,29 @@ def member_get(*, tenant: Tenant, member_id: UUID) -> Membership:
     if found is None:
         raise NotFoundError("there is no such member")
     return found
+
+
+def invitation_list(*, tenant: Tenant) -> QuerySet[Invitation]:
+    """Return the invitations that wait to be accepted, expired ones too."""
+    return Invitation.objects.filter(tenant=tenant, accepted_at=None, revoked_at=None)
+
+
+def invitation_get(*, tenant: Tenant, invitation_id: UUID) -> Invitation:
+    """Return one invitation of `tenant`, also one that has ended."""
+    found = Invitation.objects.filter(tenant=tenant, pk=invitation_id).first()
+    if found is None:
+        raise NotFoundError("there is no such invitation")
+    return found
+
+
+def session_list(*, user: User) -> list[UserSession]:
+    """Return the live sessions of `user`, the newest first."""
+    live = Session.objects.filter(expire_date__gt=timezone.now()).values("session_key")
+    rows = UserSession.objects.filter(user=user, session_key__in=live)
+    return list(rows.order_by("-created_at")[:SESSIONS_SHOWN_MAX])
+
+
+def second_factor_holders(*, user_ids: Iterable[UUID]) -> set[UUID]:
+    """Return which of these people have a second factor."""
+    found = Authenticator.objects.filter(user__in=list(user_ids), type__in=KINDS)
+    return set(found.values_list("user_id", flat=True))

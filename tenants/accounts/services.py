@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.tokens import default_token_generator
+from collections.abc import Mapping
+from typing import Any
+
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.utils.encoding import force_bytes
-from django.utils.http import urlsafe_base64_encode
 
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
-from tenants.core.errors import ConflictError, InvalidError
+from tenants.accounts.second_factors import has_second_factor
+from tenants.core.errors import ConflictError, ForbiddenError, InvalidError, LimitError
+from tenants.webhooks.services import webhook_emit
+
+TENANTS_OWNED_MAX = 10
 
 
 @transaction.atomic
@@ -30,24 +34,33 @@ def tenant_create(*, handle: str, name: str = "") -> Tenant:
 
 
 @transaction.atomic
-def member_add(*, actor: Actor, email: str, role: MemberRole) -> Membership:
-    """Add a person by e-mail address; one whom nobody knows yet becomes a user without password."""
-    actor.demand_may_grant(role)
-    email = email.strip().lower()
-    user = User.objects.filter(email=email).first()
-    if user is None:
-        try:
-            with transaction.atomic():
-                user = User.objects.create_user(email)
-        except IntegrityError:  # invited elsewhere in the same moment
-            user = User.objects.get(email=email)
-        except ValidationError as error:
-            raise InvalidError("the address is not valid", fields=error.message_dict) from error
-    try:
-        with transaction.atomic():
-            return Membership.objects.create(tenant=actor.tenant, user=user, role=role)
-    except IntegrityError as error:
-        raise ConflictError("this person is a member already", code="member_exists") from error
+def tenant_start(*, user: User, handle: str) -> Tenant:
+    """Make an organisation that `user` owns."""
+    User.objects.select_for_update().get(pk=user.pk)
+    owned = Membership.objects.filter(user=user, role=MemberRole.OWNER).count()
+    if owned >= TENANTS_OWNED_MAX:
+        raise LimitError(f"a person owns up to {TENANTS_OWNED_MAX} tenants")
+    tenant = tenant_create(handle=handle)
+    Membership.objects.create(tenant=tenant, user=user, role=MemberRole.OWNER)
+    return tenant
+
+
+@transaction.atomic
+def tenant_change(*, actor: Actor, changes: Mapping[str, Any]) -> Tenant:
+    """Change `name` and `requires_second_factor`; who demands a second factor has one."""
+    tenant = Tenant.objects.select_for_update().get(pk=actor.tenant.pk)
+    if changes.get("requires_second_factor") and actor.member_id is not None:
+        user = User.objects.get(memberships=actor.member_id)
+        if not has_second_factor(user):
+            raise ConflictError(
+                "set up a second factor of your own first: else this would lock you out",
+                code="second_factor_missing",
+            )
+    for name in ("name", "requires_second_factor"):
+        if name in changes:
+            setattr(tenant, name, changes[name])
+    tenant.save()
+    return tenant
 
 
 @transaction.atomic
@@ -69,20 +82,49 @@ def member_remove(*, actor: Actor, membership: Membership) -> None:
     membership = _locked(actor, membership)
     actor.demand_may_grant(MemberRole(membership.role))
     _demand_other_owner(membership)
+    _remove(membership)
+
+
+@transaction.atomic
+def member_leave(*, actor: Actor) -> None:
+    """Leave a tenant; its last owner cannot."""
+    if actor.member_id is None:
+        raise ForbiddenError("only a member can leave")
+    membership = _locked(actor, Membership.objects.get(pk=actor.member_id))
+    _demand_other_owner(membership)
+    _remove(membership)
+
+
+@transaction.atomic
+def ownership_transfer(*, actor: Actor, membership: Membership) -> Membership:
+    """Make another member the owner; who gives ownership away stays as an administrator."""
+    if actor.member_id is None or actor.role is not MemberRole.OWNER:
+        raise ForbiddenError("only an owner can transfer ownership")
+    membership = _locked(actor, membership)
+    if membership.pk == actor.member_id:
+        raise ConflictError("you own it already", code="owner_already")
+    # Asked again under the lock: meanwhile another owner may have taken the role away.
+    owners = Membership.objects.filter(tenant=actor.tenant, role=MemberRole.OWNER)
+    if not owners.filter(pk=actor.member_id).exists():
+        raise ForbiddenError("only an owner can transfer ownership")
+    membership.role = MemberRole.OWNER
+    membership.save(update_fields=["role", "updated_at"])
+    Membership.objects.filter(pk=actor.member_id).update(role=MemberRole.ADMIN)
+    return membership
+
+
+def user_rename(*, user: User, name: str) -> None:
+    """Give a person another name."""
+    User.objects.filter(pk=user.pk).update(name=name)
+
+
+def _remove(membership: Membership) -> None:
+    webhook_emit(
+        tenant=membership.tenant_id,
+        event_type="member.removed",
+        data={"email": membership.user.email},
+    )
     membership.delete()
-
-
-def invitation_path_parts(*, membership: Membership) -> tuple[str, str] | None:
-    """Return (user, token) for the page where an invited person chooses a password.
-
-    Only for who has no password and is in no other tenant: else one tenant's administrator could
-    take over another tenant's member.
-    """
-    user = membership.user
-    elsewhere = user.memberships.exclude(tenant=membership.tenant)
-    if user.has_usable_password() or elsewhere.exists():
-        return None
-    return urlsafe_base64_encode(force_bytes(user.pk)), default_token_generator.make_token(user)
 
 
 def _locked(actor: Actor, membership: Membership) -> Membership:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 
+from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 from django.db.models import F
@@ -56,12 +57,18 @@ def sign_in_count(*, email: str, address: str) -> None:
 
 @transaction.atomic
 def sign_in_succeeded(*, user: User, address: str, request_id: str) -> None:
-    """Forget the account's attempts; the address keeps those on other accounts."""
-    keys = _keys(user.email, address)
+    """Forget the account's attempts, and tell the auditors of its tenants."""
+    attempts_forget(email=user.email, address=address)
+    _write_events(user, address, request_id, "success", 200)
+
+
+@transaction.atomic
+def attempts_forget(*, email: str, address: str) -> None:
+    """Forget an account's attempts; the address keeps those on other accounts."""
+    keys = _keys(email, address)
     by_address = keys.pop("address", "")
     SignInCount.objects.filter(key__in=keys.values()).delete()
     SignInCount.objects.filter(key=by_address, attempts__gt=0).update(attempts=F("attempts") - 1)
-    _write_events(user, address, request_id, "success", 200)
 
 
 @transaction.atomic
@@ -76,16 +83,30 @@ def sign_ins_forget() -> int:
     """Delete counts and sessions whose time is over; return how many."""
     now = timezone.now()
     counts = SignInCount.objects.filter(ends_at__lte=now).delete()[0]
-    return counts + Session.objects.filter(expire_date__lte=now).delete()[0]
+    ended = Session.objects.filter(expire_date__lte=now).delete()[0]
+    UserSession.objects.exclude(session_key__in=Session.objects.values("session_key")).delete()
+    return counts + ended
 
 
 def _write_events(
     user: User, address: str, request_id: str, outcome: str, reason_code: int
 ) -> None:
+    tell_tenants(user, "weftkit.session.start", address, request_id, outcome, reason_code)
+
+
+def tell_tenants(
+    user: User,
+    action: str,
+    address: str,
+    request_id: str,
+    outcome: str = "success",
+    reason_code: int = 200,
+) -> None:
+    """Write what a person did to their own account into the trail of each of their tenants."""
     for tenant_id in user.memberships.order_by("tenant_id").values_list("tenant_id", flat=True):
         audit_write(
             tenant_id=tenant_id,
-            action="weftkit.session.start",
+            action=action,
             initiator=f"user:{user.email}",
             target="console",
             outcome=outcome,

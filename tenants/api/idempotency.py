@@ -22,7 +22,7 @@ from tenants.core.errors import ConflictError, invalid_field
 
 HEADER = "Idempotency-Key"
 KEY_CHARACTERS_MAX = 128
-SECRET_FIELDS = frozenset({"password", "token", "uri", "uri_tls", "uri_pooled", "invitation_url"})
+SECRET_FIELDS = frozenset({"password", "token", "uri", "uri_tls", "uri_pooled", "secret"})
 
 Handler = Callable[..., Response]
 

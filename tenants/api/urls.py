@@ -5,6 +5,7 @@ from django.views import View
 from drf_spectacular.views import SpectacularAPIView
 
 from tenants.accounts import apis as accounts
+from tenants.accounts import invitation_apis as invitations
 from tenants.api import orientation
 from tenants.api.docs import DocsView
 from tenants.audit import apis as audit
@@ -19,6 +20,7 @@ from tenants.instances import credential_apis as credentials
 from tenants.instances import file_apis as files
 from tenants.operations import apis as operations
 from tenants.usage import apis as usage
+from tenants.webhooks import apis as webhooks
 
 app_name = "api"
 
@@ -30,6 +32,8 @@ FILE = f"{INSTANCE}/files/<uuid:file_id>"
 INVOICE = f"{TENANT}/invoices/<uuid:invoice_id>"
 ANY_INVOICE = "operator/invoices/<uuid:invoice_id>"
 OPERATION = f"{TENANT}/operations/<uuid:operation_id>"
+WEBHOOK = f"{TENANT}/webhooks/<uuid:webhook_id>"
+DELIVERY = f"{WEBHOOK}/deliveries/<uuid:delivery_id>"
 
 # Each address with its name and its view.
 ADDRESSES: list[tuple[str, str, type[View]]] = [
@@ -46,6 +50,9 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     ("plans", "plans", usage.PlanListApi),
     ("price-lists", "price-lists", billing.PriceListApi),
     ("roles", "roles", policies.RoleListApi),
+    ("sessions", "sessions", accounts.SessionListApi),
+    ("sessions/<int:session_id>", "session", accounts.SessionDetailApi),
+    ("sessions/revoke-others", "sessions-revoke-others", accounts.SessionOthersApi),
     ("tenants", "tenants", accounts.TenantListApi),
     (TENANT, "tenant", accounts.TenantDetailApi),
     (f"{TENANT}/api-keys", "api-keys", iam.ApiKeyListApi),
@@ -97,6 +104,14 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (INVOICE, "invoice", billing.InvoiceDetailApi),
     (f"{INVOICE}/csv", "invoice-csv", billing.InvoiceCsvApi),
     (f"{INVOICE}/lines", "invoice-lines", billing.InvoiceLinesApi),
+    (f"{TENANT}/invitations", "invitations", invitations.InvitationListApi),
+    (f"{TENANT}/invitations/<uuid:invitation_id>", "invitation", invitations.InvitationDetailApi),
+    (
+        f"{TENANT}/invitations/<uuid:invitation_id>/resend",
+        "invitation-resend",
+        invitations.InvitationResendApi,
+    ),
+    (f"{TENANT}/leave", "tenant-leave", accounts.TenantLeaveApi),
     (f"{TENANT}/members", "members", accounts.MemberListApi),
     (f"{TENANT}/members/<uuid:member_id>", "member", accounts.MemberDetailApi),
     (f"{TENANT}/my-keys", "my-keys", iam.OwnKeyListApi),
@@ -112,7 +127,16 @@ ADDRESSES: list[tuple[str, str, type[View]]] = [
     (f"{TENANT}/policies/<uuid:policy_id>", "policy", policies.PolicyDetailApi),
     (f"{TENANT}/service-ids", "service-ids", policies.ServiceIdListApi),
     (f"{TENANT}/service-ids/<uuid:service_id>", "service-id", policies.ServiceIdDetailApi),
+    (f"{TENANT}/transfer", "tenant-transfer", accounts.TenantTransferApi),
     (f"{TENANT}/usage", "usage", usage.UsageListApi),
+    (f"{TENANT}/webhooks", "webhooks", webhooks.WebhookListApi),
+    (WEBHOOK, "webhook", webhooks.WebhookDetailApi),
+    (f"{WEBHOOK}/deliveries", "webhook-deliveries", webhooks.DeliveryListApi),
+    (DELIVERY, "webhook-delivery", webhooks.DeliveryDetailApi),
+    (f"{DELIVERY}/redeliver", "webhook-redeliver", webhooks.DeliveryRedeliverApi),
+    (f"{WEBHOOK}/rotate", "webhook-rotate", webhooks.WebhookRotateApi),
+    (f"{WEBHOOK}/test", "webhook-test", webhooks.WebhookTestApi),
+    ("webhook-event-types", "webhook-event-types", webhooks.WebhookEventTypesApi),
 ]
 
 urlpatterns = [

@@ -97,10 +97,12 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("DELETE", "credential"): Action("weftkit.credential.revoke"),
     ("DELETE", "file"): Action("weftkit.file.delete"),
     ("DELETE", "instance"): Action("weftkit.instance.delete"),
+    ("DELETE", "invitation"): Action("weftkit.invitation.revoke"),
     ("DELETE", "member"): Action("weftkit.member.remove"),
     ("DELETE", "my-key"): Action("weftkit.api-key.revoke", message="revoke API key"),
     ("DELETE", "policy"): Action("weftkit.policy.delete"),
     ("DELETE", "service-id"): Action("weftkit.service-id.delete"),
+    ("DELETE", "webhook"): Action("weftkit.webhook.delete"),
     ("PATCH", "api-key"): Action("weftkit.api-key.update", severity=Severity.CRITICAL),
     ("PATCH", "audit-drain"): Action(
         "weftkit.audit-drain.update", severity=Severity.CRITICAL, told=("is_enabled",)
@@ -120,6 +122,10 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
         "weftkit.policy.update", severity=Severity.CRITICAL, told=POLICY_SCOPE
     ),
     ("PATCH", "service-id"): Action("weftkit.service-id.update", severity=Severity.CRITICAL),
+    ("PATCH", "tenant"): Action(
+        "weftkit.tenant.update", severity=Severity.CRITICAL, told=("requires_second_factor",)
+    ),
+    ("PATCH", "webhook"): Action("weftkit.webhook.update", told=("event_types", "is_enabled")),
     ("POST", "api-key-reroll"): Action("weftkit.api-key.reroll"),
     ("POST", "api-keys"): Action(
         "weftkit.api-key.create", made="id", severity=Severity.CRITICAL, message="create API key"
@@ -150,7 +156,10 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("POST", "instance-undelete"): Action("weftkit.instance.undelete"),
     ("POST", "instance-wake"): Action("weftkit.instance.wake"),
     ("POST", "instances"): Action("weftkit.instance.create", made="instance"),
-    ("POST", "members"): Action("weftkit.member.add", made="id"),
+    ("POST", "invitation-resend"): Action("weftkit.invitation.send"),
+    ("POST", "invitations"): Action(
+        "weftkit.member.invite", made="id", message="invite", told=("role",)
+    ),
     ("POST", "my-key-reroll"): Action("weftkit.api-key.reroll"),
     ("POST", "my-keys"): Action(
         "weftkit.api-key.create", made="id", severity=Severity.CRITICAL, message="create API key"
@@ -168,6 +177,14 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
         "weftkit.policy.create", made="id", severity=Severity.CRITICAL, told=POLICY_SCOPE
     ),
     ("POST", "service-ids"): Action("weftkit.service-id.create", made="id"),
+    ("POST", "tenant-leave"): Action("weftkit.tenant.leave"),
+    ("POST", "tenant-transfer"): Action(
+        "weftkit.tenant.assign", message="transfer ownership of", told=("member",)
+    ),
+    ("POST", "webhook-redeliver"): Action("weftkit.webhook.redeliver"),
+    ("POST", "webhook-rotate"): Action("weftkit.webhook.rotate"),
+    ("POST", "webhook-test"): Action("weftkit.webhook.test"),
+    ("POST", "webhooks"): Action("weftkit.webhook.create", made="id", told=("event_types",)),
 }
 # What no changing request below a tenant asks for. Parts of an upload leave no events:
 # the making of the file and its import do.
@@ -176,6 +193,8 @@ OTHERS: tuple[Action, ...] = (
     Action("weftkit.audit.export"),
     Action("weftkit.file.download", severity=Severity.WARNING),
     Action("weftkit.instance.purge"),
+    Action("weftkit.invitation.accept"),
+    Action("weftkit.session.revoke", message="end a session of"),
     Action("weftkit.session.start", message="sign in to"),
 )
 # Of the data plane, without the engine: their names are `weftkit.<engine>.<type>.<verb>`.

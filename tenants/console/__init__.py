@@ -6,6 +6,5 @@ Read in this order:
     api_calls        a page changes something by calling the REST API, inside this process
     navigation       the table of what stands in the side bar
     urls             the table of all pages
-    home             signing in, invitations, which tenant comes first
     overview         a tenant's first page
 """

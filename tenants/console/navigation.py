@@ -37,11 +37,17 @@ NAVIGATION: tuple[Item, ...] = (
     ),
     Item("Operations", "operations", "operations", "operations.read", "p", covers=("operation",)),
     Item("IAM", "iam", "lock", "service_ids.read", "a", covers=("iam-",)),
+    Item("Members", "members", "people", "members.read", "m", covers=("member",)),
+    Item("Webhooks", "webhooks", "webhook", "webhooks.read", "w", covers=("webhook",)),
+    Item("Settings", "tenant-settings", "settings", "tenant.update", "s"),
     Item("My keys", "my-keys", "key", "own_keys.manage", "k", covers=("my-key",)),
 )
 
 # Places of the person who is signed in, not of a tenant: label and address name.
-ACCOUNT: tuple[tuple[str, str], ...] = ()
+ACCOUNT: tuple[tuple[str, str], ...] = (
+    ("Your account", "account_profile"),
+    ("Sessions", "account_sessions"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """The addresses of the dashboard. Each app brings pages in its own `pages.py`: add rows here."""
 
-from django.contrib.auth.views import LogoutView
+from allauth.account.views import logout
 from django.urls import path
 from django.views import View
 
+from tenants.accounts import account_pages, entrance, member_pages
 from tenants.console import credential_pages as credentials
-from tenants.console import home, overview
 from tenants.console import instance_pages as instances
 from tenants.console import operation_pages as operations
+from tenants.console import overview
 from tenants.iam import pages as iam
+from tenants.webhooks import pages as webhooks
 
 app_name = "console"
 
@@ -50,16 +52,28 @@ PAGES: list[tuple[str, str, type[View]]] = [
     ("iam/policies/<uuid:policy_id>/delete", "iam-policy", iam.PolicyView),
     ("iam/service-ids/<uuid:service_id>", "iam-service-id", iam.ServiceIdView),
     ("iam/service-ids/<uuid:service_id>/new-key", "iam-service-key", iam.ServiceKeyView),
+    ("members", "members", member_pages.MembersView),
+    ("members/<uuid:member_id>", "member", member_pages.MemberView),
+    ("members/leave", "leave", member_pages.LeaveView),
+    ("members/invitations/<uuid:invitation_id>", "invited", member_pages.InvitedView),
     ("my-keys", "my-keys", iam.OwnKeysView),
     ("my-keys/<uuid:key_id>", "my-key", iam.OwnKeyView),
+    ("settings", "tenant-settings", member_pages.SettingsView),
+    ("webhooks", "webhooks", webhooks.WebhooksView),
+    ("webhooks/<uuid:webhook_id>", "webhook", webhooks.WebhookView),
+    ("webhooks/<uuid:webhook_id>/<uuid:delivery_id>", "webhook-redeliver", webhooks.DeliveryView),
     ("places.json", "places", overview.PlacesView),
 ]
 
 urlpatterns = [
-    path("", home.home, name="home"),
-    path("sign-in", home.SignInView.as_view(), name="sign-in"),
-    path("sign-out", LogoutView.as_view(), name="sign-out"),
-    path("invitations/<uidb64>/<token>", home.InvitationView.as_view(), name="invitation"),
+    path("", account_pages.HomeView.as_view(), name="home"),
+    path("sign-in", entrance.SignInView.as_view(), name="sign-in"),
+    path("sign-out", logout, name="sign-out"),
+    path(
+        "invitations/<uuid:invitation_id>/<str:token>",
+        entrance.InvitationView.as_view(),
+        name="invitation",
+    ),
     *(
         path(f"t/<str:tenant>/{address}", view.as_view(), name=name)
         for address, name, view in PAGES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, User
+from tenants.accounts.second_factors import second_factor_demand
 from tenants.accounts.selectors import membership_find
 from tenants.core.errors import NotFoundError
 from tenants.iam.models import ApiKey
@@ -13,6 +14,7 @@ from tenants.iam.selectors import policies_of_key, policies_of_member
 def actor_of_user(*, user: User, tenant: str) -> Actor:
     """Return a signed-in user in the tenant of this handle; NotFoundError if nobody there."""
     membership = membership_find(user=user, tenant=tenant)
+    second_factor_demand(user=user, tenant=membership.tenant)
     return _member(membership, f"user:{user.email}")
 
 

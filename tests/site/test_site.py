@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.apps import apps
@@ -127,9 +128,9 @@ def test_the_log_names_the_route_of_a_request_and_not_the_token_in_its_path(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "tenants.core.middleware"):
-        client.get("/invitations/MQ/secret-token")
+        client.get(f"/invitations/{UUID(int=1)}/secret-token")
     (line,) = [record.msg for record in caplog.records]
     assert isinstance(line, dict)
-    assert line["route"] == "invitations/<uidb64>/<token>"
-    assert line["status"] == 200
+    assert line["route"] == "invitations/<uuid:invitation_id>/<str:token>"
+    assert line["status"] == 404
     assert "secret-token" not in caplog.text

@@ -13,6 +13,7 @@ from typing import Any
 import django
 import pytest
 from django.apps import apps
+from django.core.cache import cache
 from django.db import connection, connections
 
 from tests.servers import PostgresServer
@@ -48,6 +49,12 @@ def _own_files(settings: Any, tmp_path: Path) -> None:
         entry = settings.STORAGES[name]
         changed[name] = {**entry, "OPTIONS": {**entry["OPTIONS"], "location": tmp_path / name}}
     settings.STORAGES = {**settings.STORAGES, **changed}
+
+
+@pytest.fixture(autouse=True)
+def _forget_limits() -> None:
+    """Begin each test with no request counted."""
+    cache.clear()
 
 
 @pytest.fixture

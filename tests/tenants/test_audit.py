@@ -159,8 +159,8 @@ def test_no_event_holds_a_secret(cast: Cast) -> None:
 def test_sign_ins_are_events_of_every_tenant_of_who_signed_in(cast: Cast, client: Client) -> None:
     join(cast.globex, cast.alice, MemberRole.READ_ONLY)
     for password in ("wrong", PASSWORD):
-        client.post("/sign-in", {"username": "Alice@Example.org", "password": password})
-    client.post("/sign-in", {"username": "nobody@example.org", "password": "x"})
+        client.post("/sign-in", {"login": "Alice@Example.org", "password": password})
+    client.post("/sign-in", {"login": "nobody@example.org", "password": "x"})
     for tenant, reader in (("acme", cast.alice), ("globex", cast.charlie)):
         found = [
             (event["action"], event["initiator"], event["outcome"], event["reason_code"])
@@ -174,7 +174,7 @@ def test_events_come_in_pages_newest_first(cast: Cast) -> None:
     client = signed_in(cast.alice)
     for index in range(3):
         join(cast.acme, person(f"p{index}"), MemberRole.MEMBER)
-        change(client, "POST", "/members", f'{{"email": "n{index}@x.org", "role": "member"}}')
+        change(client, "POST", "/invitations", f'{{"email": "n{index}@x.org", "role": "member"}}')
     first = client.get("/api/v1/tenants/acme/audit?limit=2").json()
     rest = client.get(first["next"]).json()
     times = [event["at"] for event in [*first["items"], *rest["items"]]]

@@ -35,7 +35,7 @@ def _no_patience(settings: Any) -> None:
 def test_the_dashboard_is_behind_sign_in(cast: Cast, client: Client) -> None:
     answer = client.get("/")
     assert (answer.status_code, answer.headers["Location"]) == (302, "/sign-in?next=/")
-    words = {"username": "alice@example.org", "password": "wrong"}
+    words = {"login": "alice@example.org", "password": "wrong"}
     assert b'role="alert"' in client.post("/sign-in", words).content
     answer = client.post("/sign-in", {**words, "password": PASSWORD})
     assert (answer.status_code, answer.headers["Location"]) == (302, "/")

@@ -24,7 +24,7 @@ PAIR_MAX = ATTEMPTS_MAX["account and address"]
 
 
 def sign_in(email: str = ALICE, password: str = "wrong", address: str = "192.0.2.1") -> Any:
-    words = {"username": email, "password": password}
+    words = {"login": email, "password": password}
     return Client(REMOTE_ADDR=address).post("/sign-in", words)
 
 

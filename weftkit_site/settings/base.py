@@ -52,9 +52,16 @@ INSTALLED_APPS = [
     "tenants.api",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.humanize",
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -71,6 +78,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "weftkit_site.urls"
@@ -106,9 +114,58 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
-LOGIN_URL = "console:sign-in"
+LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "console:home"
-LOGOUT_REDIRECT_URL = "console:sign-in"
+LOGOUT_REDIRECT_URL = "account_login"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+# "open", "closed", or "first": until somebody has signed up (the bootstrap's own owner aside).
+SIGN_UP = env.one_of("WEFTKIT_SIGN_UP", ("first", "open", "closed"))
+BOOTSTRAP_EMAIL = "owner@demo.local"
+ACCOUNT_ADAPTER = "tenants.accounts.adapters.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_FORMS = {
+    "login": "tenants.accounts.forms.SignInForm",
+    "signup": "tenants.accounts.forms.SignUpForm",
+}
+ACCOUNT_CONFIRM_EMAIL_ON_GET = False
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "[WeftKit] "
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_MAX_EMAIL_ADDRESSES = 5
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_SESSION_REMEMBER = True
+# Failed sign-ins are counted by `accounts/sign_ins.py`, which attempts at one moment cannot pass.
+ACCOUNT_RATE_LIMITS = {"login_failed": "100/m/ip,20/15m/key"}
+MFA_ADAPTER = "tenants.accounts.adapters.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["recovery_codes", "totp", "webauthn"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_RECOVERY_CODE_DIGITS = 10
+MFA_TOTP_TOLERANCE = 1
+# Browsers call http://localhost a safe place for passkeys; no other name without TLS.
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = PUBLIC_HOST == "localhost" and not TLS_CERT
+SOCIALACCOUNT_ADAPTER = "tenants.accounts.adapters.ProviderAdapter"
+OIDC_SIGN_UP = env.yes("WEFTKIT_OIDC_SIGN_UP")
+SOCIALACCOUNT_PROVIDERS = env.oidc_provider(SECRETS_DIR)
+# A provider that verifies addresses signs people into the accounts that have them.
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = env.yes("WEFTKIT_OIDC_TRUSTS_EMAIL")
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = SOCIALACCOUNT_EMAIL_AUTHENTICATION
+
+# --- Mail: to the server of WEFTKIT_EMAIL_URL; without one into files that the operator reads ----
+MAIL_DIRECTORY = WEFTKIT_HOME / "mail"
+MAIL = env.mail(env.text("WEFTKIT_EMAIL_URL"), MAIL_DIRECTORY)
+EMAIL_BACKEND = MAIL["backend"]
+EMAIL_FILE_PATH = MAIL["file_path"]
+EMAIL_HOST, EMAIL_PORT = MAIL["host"], MAIL["port"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAIL["user"], MAIL["password"]
+EMAIL_USE_TLS, EMAIL_USE_SSL = MAIL["starttls"], MAIL["tls"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("WEFTKIT_EMAIL_FROM", f"weftkit@{PUBLIC_HOST}")
+# Nobody gets mail before an operator says how: then an address need not be proved to sign in.
+ACCOUNT_EMAIL_VERIFICATION = "mandatory" if env.text("WEFTKIT_EMAIL_URL") else "optional"
+INVITATION_LIFE = timedelta(days=7)
+
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
@@ -186,6 +243,7 @@ SPECTACULAR_SETTINGS = {
         "Meter": "tenants.billing.models.Meter",
         "MemberRole": "tenants.accounts.models.MemberRole",
         "CredentialRole": "tenants.instances.models.CredentialRole",
+        "DeliveryState": "tenants.webhooks.models.DeliveryState",
         "FileOrigin": "tenants.instances.models.FileOrigin",
         "FileState": "tenants.instances.models.FileState",
         "InstanceStatus": "tenants.instances.models.InstanceStatus",
@@ -283,6 +341,7 @@ CELERY_BEAT_SCHEDULE = {
         ("mail notices", "billing.mail_notices", 10.0),
         ("forget old usage keys", "usage.forget_claims", 3600.0),
         ("forget old minutes of usage", "usage.forget_minutes", 3600.0),
+        ("mail invitations", "accounts.mail_invitations", 10.0),
         ("deliver webhooks", "webhooks.deliver", 5.0),
         ("forget old webhook deliveries", "webhooks.forget", 3600.0),
         ("forget old idempotency keys", "api.forget_keys", 3600.0),
@@ -290,6 +349,14 @@ CELERY_BEAT_SCHEDULE = {
         ("drop expired secrets of API keys", "iam.sweep", 300.0),
         ("forget old sessions and sign-ins", "accounts.forget_sign_ins", 3600.0),
     ]
+}
+
+# --- Cache: limits of rates and used one-time codes, for all web processes -----------------------
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": env.redis_database(REDIS_URL, 2),
+    }
 }
 
 # --- Channels ------------------------------------------------------------------------------------

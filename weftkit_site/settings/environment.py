@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
@@ -44,6 +44,19 @@ def choice(name: str, *allowed: str) -> str:
     if value not in allowed:
         raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     return value
+
+
+def one_of(name: str, values: tuple[str, ...]) -> str:
+    """Return a variable that is one of `values`; the first is the default."""
+    value = text(name, values[0])
+    if value not in values:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(values)}, not {value!r}")
+    return value
+
+
+def yes(name: str) -> bool:
+    """Return a variable that is yes or no; no is the default."""
+    return one_of(name, ("no", "yes")) == "yes"
 
 
 def words(name: str) -> list[str]:
@@ -146,3 +159,47 @@ def log_level(name: str) -> str:
     """Return Python's word for a level; weftkit.toml has `trace` and `warn` as well."""
     level = text(name, "info").upper()
     return {"TRACE": "DEBUG", "WARN": "WARNING"}.get(level, level)
+
+
+def mail(url: str, directory: Path) -> dict[str, Any]:
+    """Translate `smtp://user:password@host:587?tls=starttls` (or `tls=yes`, `tls=no`).
+
+    Without a URL mails become files in `directory`.
+    """
+    parts = urlsplit(url)
+    tls = dict(parse_qsl(parts.query)).get("tls", "starttls")
+    if url and (
+        parts.scheme != "smtp" or not parts.hostname or tls not in ("starttls", "yes", "no")
+    ):
+        raise ImproperlyConfigured(
+            "WEFTKIT_EMAIL_URL: smtp://[user:password@]host[:port][?tls=yes]"
+        )
+    kind = "smtp" if url else "filebased"
+    return {
+        "backend": f"django.core.mail.backends.{kind}.EmailBackend",
+        "file_path": str(directory),
+        "host": parts.hostname or "localhost",
+        "port": parts.port or (465 if tls == "yes" else 587),
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "starttls": tls == "starttls",
+        "tls": tls == "yes",
+    }
+
+
+def oidc_provider(directory: Path) -> dict[str, Any]:
+    """Return allauth's form of the provider that WEFTKIT_OIDC_* names, if it is named.
+
+    Its secret is the variable, or the file `oidc.secret` among the secrets.
+    """
+    issuer = text("WEFTKIT_OIDC_ISSUER")
+    if not issuer:
+        return {}
+    app = {
+        "provider_id": "oidc",
+        "name": text("WEFTKIT_OIDC_NAME", urlsplit(issuer).hostname or issuer),
+        "client_id": text("WEFTKIT_OIDC_CLIENT_ID"),
+        "secret": text("WEFTKIT_OIDC_CLIENT_SECRET") or secret(directory, "oidc.secret"),
+        "settings": {"server_url": issuer},
+    }
+    return {"openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": [app]}}

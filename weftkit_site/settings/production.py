@@ -31,6 +31,8 @@ CSRF_COOKIE_SECURE = True
 # Only behind a proxy that sets (and never passes on) this header.
 if env.text("WEFTKIT_TLS_PROXY_HEADER"):
     SECURE_PROXY_SSL_HEADER = (env.text("WEFTKIT_TLS_PROXY_HEADER"), "https")
+# Strangers sign up only where the operator wants them.
+SIGN_UP = env.one_of("WEFTKIT_SIGN_UP", ("closed", "open", "first"))
 STORAGES = {
     **SHARED_STORAGES,
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

@@ -19,3 +19,8 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = True
 # Everybody asks from one address here.
 API_QUOTAS = {"caller": (100_000, 60), "tenant": (100_000, 60), "address": (100_000, 60)}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+SIGN_UP = "open"
+# As where mail is sent.
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = True
