@@ -142,7 +142,7 @@ class MemberDetailApi(TenantApi):
 
 
 class SessionListApi(ServiceApi):
-    pagination_class = None
+    pagination_class = None  # type: ignore[assignment]
 
     @extend_schema(operation_id="session_list", responses=SessionOutput(many=True))
     def get(self, request: Request) -> Response:

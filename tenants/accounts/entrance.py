@@ -69,7 +69,7 @@ class SignInView(CountedMixin, LoginView):
 class SignUpView(SignupView):
     template_name = "account/sign_up.html"
 
-    def form_valid(self, form: Any) -> HttpResponse:
+    def form_valid(self, form: Any) -> Any:
         try:
             return super().form_valid(form)
         except ServiceError as error:
@@ -88,11 +88,11 @@ class SecondFactorView(CountedMixin, AuthenticateView):
     def count(self) -> None:
         sign_ins.sign_in_count(email=self._counted, address=address_of(self.request))
 
-    def form_valid(self, form: Any) -> HttpResponse:
+    def form_valid(self, form: Any) -> Any:
         sign_ins.attempts_forget(email=self._counted, address=address_of(self.request))
         return super().form_valid(form)
 
-    def form_invalid(self, form: Any) -> HttpResponse:
+    def form_invalid(self, form: Any) -> Any:
         sign_ins.sign_in_failed(
             email=self.stage.login.user.email,
             address=address_of(self.request),
@@ -135,10 +135,13 @@ class InvitationView(View):
             self.invitation = invitations.invitation_find(
                 invitation_id=kwargs["invitation_id"], token=self.token
             )
-            return super().dispatch(request, *args, **kwargs)
+            answer = super().dispatch(request, *args, **kwargs)
         except ServiceError as error:
             context = {"refusal": error.message}
-            return render(request, self.template_name, context, status=error.status)
+            answer = render(request, self.template_name, context, status=error.status)
+        # Django would log the path of a refusal, and the path is the secret.
+        answer._has_been_logged = True  # type: ignore[union-attr]
+        return answer
 
     def get(self, request: HttpRequest, invitation_id: UUID, token: str) -> HttpResponse:
         return self._page(AcceptForm(email=self.invitation.email))

@@ -102,6 +102,7 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
     ("DELETE", "my-key"): Action("weftkit.api-key.revoke", message="revoke API key"),
     ("DELETE", "policy"): Action("weftkit.policy.delete"),
     ("DELETE", "service-id"): Action("weftkit.service-id.delete"),
+    ("DELETE", "session"): Action("weftkit.session.revoke", message="end a session of"),
     ("DELETE", "webhook"): Action("weftkit.webhook.delete"),
     ("PATCH", "api-key"): Action("weftkit.api-key.update", severity=Severity.CRITICAL),
     ("PATCH", "audit-drain"): Action(
@@ -177,6 +178,9 @@ REQUESTS: Mapping[tuple[str, str], Action] = {
         "weftkit.policy.create", made="id", severity=Severity.CRITICAL, told=POLICY_SCOPE
     ),
     ("POST", "service-ids"): Action("weftkit.service-id.create", made="id"),
+    ("POST", "sessions-revoke-others"): Action(
+        "weftkit.session.revoke", message="end a session of"
+    ),
     ("POST", "tenant-leave"): Action("weftkit.tenant.leave"),
     ("POST", "tenant-transfer"): Action(
         "weftkit.tenant.assign", message="transfer ownership of", told=("member",)
@@ -194,7 +198,6 @@ OTHERS: tuple[Action, ...] = (
     Action("weftkit.file.download", severity=Severity.WARNING),
     Action("weftkit.instance.purge"),
     Action("weftkit.invitation.accept"),
-    Action("weftkit.session.revoke", message="end a session of"),
     Action("weftkit.session.start", message="sign in to"),
 )
 # Of the data plane, without the engine: their names are `weftkit.<engine>.<type>.<verb>`.

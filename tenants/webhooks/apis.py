@@ -87,7 +87,7 @@ class AttemptOutput(serializers.ModelSerializer[WebhookAttempt]):
 class DeliveryOutput(serializers.ModelSerializer[WebhookDelivery]):
     event_id = serializers.CharField(source="event.message_id")
     event_type = serializers.CharField(source="event.type")
-    data = serializers.JSONField(source="event.data")
+    payload = serializers.JSONField(source="event.data")
     state = serializers.ChoiceField(DeliveryState.choices)
     next_attempt_at = serializers.SerializerMethodField()
     log = AttemptOutput(source="tries", many=True)
@@ -95,7 +95,7 @@ class DeliveryOutput(serializers.ModelSerializer[WebhookDelivery]):
     class Meta:
         model = WebhookDelivery
         fields = [
-            "id", "event_id", "event_type", "data", "state", "attempts", "next_attempt_at",
+            "id", "event_id", "event_type", "payload", "state", "attempts", "next_attempt_at",
             "ended_at", "created_at", "log",
         ]  # fmt: skip
 
@@ -106,7 +106,7 @@ class DeliveryOutput(serializers.ModelSerializer[WebhookDelivery]):
 
 
 class WebhookEventTypesApi(ServiceApi):
-    pagination_class = None
+    pagination_class = None  # type: ignore[assignment]
 
     @extend_schema(operation_id="webhook_event_types", responses=EventTypeOutput(many=True))
     def get(self, request: Request) -> Response:

@@ -115,6 +115,5 @@ class DeliveryView(ConsoleView):
     actions = {"POST": "webhooks.manage"}
 
     def post(self, request: HttpRequest, webhook_id: UUID, delivery_id: UUID) -> HttpResponse:
-        names = {"webhook_id": webhook_id, "delivery_id": delivery_id}
-        self.change("POST", "webhook-redeliver", **names)
+        self.change("POST", "webhook-redeliver", webhook_id=webhook_id, delivery_id=delivery_id)
         return self.done("webhook", webhook_id, notice="The event is sent again.")

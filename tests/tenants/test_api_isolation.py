@@ -18,7 +18,8 @@ from django.urls import reverse
 
 from engines.kit.records import Role
 from tenants.accounts.actors import Actor
-from tenants.accounts.models import MemberRole, Membership
+from tenants.accounts.invitations import invitation_create
+from tenants.accounts.models import Invitation, MemberRole, Membership
 from tenants.api.urls import ADDRESSES
 from tenants.audit.models import AuditDrain, AuditEvent
 from tenants.audit.services import audit_write
@@ -33,6 +34,7 @@ from tenants.instances.models import Instance
 from tenants.instances.services import instance_delete, instance_suspend
 from tenants.operations.models import Operation
 from tenants.operations.services import operation_reset
+from tenants.webhooks.services import endpoint_create, endpoint_test
 from tests.tenants.cast import Cast, person, serving_instance, settle, signed_in, uploaded
 from tests.tenants.host_part import ready_backup
 
@@ -58,12 +60,31 @@ class Endpoint:
 FILE = "the file"
 # And for its service id as the subject of a policy.
 SUBJECT = "the service id"
+# And for another member.
+MEMBER = "the member"
 
 # Below a tenant.
 ENDPOINTS = [
     Endpoint("GET", "tenant", 200, 200),
     Endpoint("GET", "members", 200, 200),
-    Endpoint("POST", "members", 201, 403, {"email": "new@example.org", "role": "member"}),
+    Endpoint("PATCH", "tenant", 200, 403, {"name": "renamed"}),
+    Endpoint("POST", "tenant-leave", 409, 204),
+    Endpoint("POST", "tenant-transfer", 200, 403, {"member": MEMBER}),
+    Endpoint("GET", "invitations", 200, 403),
+    Endpoint("POST", "invitations", 201, 403, {"email": "new@example.org", "role": "member"}),
+    Endpoint("GET", "invitation", 200, 403),
+    Endpoint("DELETE", "invitation", 204, 403),
+    Endpoint("POST", "invitation-resend", 200, 403),
+    Endpoint("GET", "webhooks", 200, 403),
+    Endpoint("POST", "webhooks", 201, 403, {"url": "https://example.org/"}),
+    Endpoint("GET", "webhook", 200, 403),
+    Endpoint("PATCH", "webhook", 200, 403, {"description": "other"}),
+    Endpoint("DELETE", "webhook", 204, 403),
+    Endpoint("POST", "webhook-rotate", 200, 403),
+    Endpoint("POST", "webhook-test", 202, 403),
+    Endpoint("GET", "webhook-deliveries", 200, 403),
+    Endpoint("GET", "webhook-delivery", 200, 403),
+    Endpoint("POST", "webhook-redeliver", 202, 403),
     Endpoint("PATCH", "member", 200, 403, {"role": "auditor"}),
     Endpoint("DELETE", "member", 204, 403),
     Endpoint("GET", "api-keys", 200, 403),
@@ -181,6 +202,10 @@ ELSEWHERE = {
     "price-lists",
     "roles",
     "tenants",
+    "session",
+    "sessions",
+    "sessions-revoke-others",
+    "webhook-event-types",
 }
 # For the platform's staff (`test_billing_api.py`).
 STAFF = {name for address, name, _ in ADDRESSES if address.startswith("operator/")}
@@ -205,6 +230,7 @@ class Scene:
         address = self.address(f"api:{endpoint.name}", route, **other)
         stand_ins: dict[str, Any] = {
             FILE: str(self.arguments["file_id"]),
+            MEMBER: str(self.arguments["member_id"]),
             SUBJECT: {"type": "service_id", "id": str(self.arguments["service_id"])},
         }
         body = {
@@ -267,8 +293,23 @@ def scene_of(cast: Cast) -> Scene:
             "drain_id": AuditDrain.objects.create(
                 tenant=cast.acme, name="siem", kind="folder", created_by="test"
             ).pk,
+            **people_of(cast),
         },
     )
+
+
+def people_of(cast: Cast) -> dict[str, UUID]:
+    invitation = invitation_create(
+        actor=cast.owner, email="invited@example.org", role=MemberRole.MEMBER
+    )
+    Invitation.objects.update(created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    webhook, _ = endpoint_create(tenant=cast.acme, actor="test", url="https://example.org/")
+    delivery = endpoint_test(endpoint=webhook)
+    return {
+        "invitation_id": invitation.pk,
+        "webhook_id": webhook.pk,
+        "delivery_id": delivery.pk,
+    }
 
 
 def an_event(cast: Cast) -> UUID:
@@ -337,6 +378,7 @@ def test_acmes_things_are_not_found_through_charlies_own_tenant(
         "cost-report",
         "iam-check",
         "instances",
+        "invitations",
         "invoice-preview",
         "invoices",
         "members",
@@ -346,7 +388,9 @@ def test_acmes_things_are_not_found_through_charlies_own_tenant(
         "policies",
         "service-ids",
         "tenant",
+        "tenant-leave",
         "usage",
+        "webhooks",
     }
     names_acmes = endpoint.body.get("subject") == SUBJECT
     if endpoint.name not in owns_one or names_acmes:
@@ -386,6 +430,8 @@ def test_a_read_only_key_changes_nothing(scene: Scene, endpoint: Endpoint) -> No
         "budgets",
         "cost-report",
         "file-content",
+        "invitation",
+        "invitations",
         "invoice",
         "invoice-csv",
         "invoice-lines",
@@ -397,6 +443,10 @@ def test_a_read_only_key_changes_nothing(scene: Scene, endpoint: Endpoint) -> No
         "service-id",
         "service-ids",
         "instance-audit",
+        "webhook",
+        "webhook-deliveries",
+        "webhook-delivery",
+        "webhooks",
     }
     assert scene.ask(client, endpoint).status_code == (200 if allowed else 403)
 

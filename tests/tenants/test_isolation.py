@@ -22,6 +22,7 @@ import pytest
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.urls.converters import IntConverter
 
 from tenants.console.urls import PAGES
 from tenants.iam.actors import actor_of_user
@@ -51,6 +52,7 @@ TENANT_PAGES: dict[str, int] = {
     "GET instance-settings": MAY,
     "GET instance-state": MAY,
     "GET instances": MAY,
+    "GET members": MAY,
     "GET my-key": 404,
     "GET my-keys": MAY,
     "GET operation": MAY,
@@ -58,6 +60,9 @@ TENANT_PAGES: dict[str, int] = {
     "GET overview": MAY,
     "GET places": MAY,
     "POST credential-revoke": MAY,
+    "GET tenant-settings": 403,
+    "GET webhook": 403,
+    "GET webhooks": 403,
     "POST iam": 403,
     "POST iam-key": 403,
     "POST iam-keys": 403,
@@ -80,15 +85,59 @@ TENANT_PAGES: dict[str, int] = {
     "POST operation-cancel": MAY,
     "POST operation-reset": 403,
     "POST operation-retry": MAY,
+    "POST invited": 403,
+    "POST leave": MAY,
+    "POST member": 403,
+    "POST members": 403,
+    "POST my-key": 404,
+    "POST my-keys": MAY,
+    "POST tenant-settings": 403,
+    "POST webhook": 403,
+    "POST webhook-redeliver": 403,
+    "POST webhooks": 403,
 }
 # What is sent where an empty form asks for nothing that there is.
 FORMS = {
     "POST iam-key": "wish=revoke",
     "POST iam-service-id": "wish=delete",
+    "POST member": "wish=remove",
     "POST my-key": "wish=revoke",
+    "POST webhook": "wish=disable",
 }
-PERSONAL: tuple[str, ...] = ("console:home",)
+PERSONAL: tuple[str, ...] = (
+    "console:home",
+    "account_change_password",
+    "account_email",
+    "account_profile",
+    "account_reauthenticate",
+    "account_sessions",
+    "account_set_password",
+    "mfa_activate_totp",
+    "mfa_add_webauthn",
+    "mfa_deactivate_totp",
+    "mfa_edit_webauthn",
+    "mfa_generate_recovery_codes",
+    "mfa_index",
+    "mfa_list_webauthn",
+    "mfa_reauthenticate",
+    "mfa_reauthenticate_webauthn",
+    "mfa_remove_webauthn",
+    "mfa_view_recovery_codes",
+    "socialaccount_connections",
+)
 OPEN: tuple[str, ...] = (
+    "account_confirm_email",
+    "account_email_verification_sent",
+    "account_inactive",
+    "account_login",
+    "account_logout",
+    "account_reset_password*",
+    "account_signup",
+    "mfa_authenticate",
+    "mfa_login_webauthn",
+    "openid_connect_*",
+    "socialaccount_login_*",
+    "socialaccount_signup",
     "api:*",  # test_api_isolation.py has the rows of these
     "console:invitation",
     "console:sign-in",
@@ -198,7 +247,10 @@ def test_pages_of_a_person_ask_who_is_not_signed_in_to_do_so(scene: Scene) -> No
     wrong = {}
     for name, pattern in everywhere():
         if any(fnmatch(name, row) for row in PERSONAL):
-            things = {key: uuid4() for key in pattern.pattern.converters}
+            things = {
+                key: 1 if isinstance(kind, IntConverter) else uuid4()
+                for key, kind in pattern.pattern.converters.items()
+            }
             answer = Client().get(reverse(name, kwargs=things))
             if answer.status_code != 302 or not answer.headers["Location"].startswith(SIGN_IN):
                 wrong[name] = answer.status_code
