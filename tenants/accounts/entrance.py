@@ -140,7 +140,7 @@ class InvitationView(View):
             context = {"refusal": error.message}
             answer = render(request, self.template_name, context, status=error.status)
         # Django would log the path of a refusal, and the path is the secret.
-        answer._has_been_logged = True  # type: ignore[union-attr]
+        answer._has_been_logged = True  # type: ignore[attr-defined]
         return answer
 
     def get(self, request: HttpRequest, invitation_id: UUID, token: str) -> HttpResponse:
