@@ -89,8 +89,6 @@ TENANT_PAGES: dict[str, int] = {
     "POST leave": MAY,
     "POST member": 403,
     "POST members": 403,
-    "POST my-key": 404,
-    "POST my-keys": MAY,
     "POST tenant-settings": 403,
     "POST webhook": 403,
     "POST webhook-redeliver": 403,
