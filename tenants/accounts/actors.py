@@ -49,6 +49,10 @@ class Actor:
         if not self.may(action, target):
             raise ForbiddenError(f"{self._title} does not allow {action}", extra={"action": action})
 
+    def may_somewhere(self, action: str) -> bool:
+        """Say whether `action` is allowed on anything at all."""
+        return any(action in iam.actions_of(policy, CATALOGUE) for policy in self.policies)
+
     def may_grant(self, wanted: Policy) -> bool:
         """Say whether the actor holds all that `wanted` would allow."""
         return iam.includes(self.policies, wanted, CATALOGUE)

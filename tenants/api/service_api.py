@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 from rest_framework.exceptions import AuthenticationFailed
@@ -78,6 +79,8 @@ class TenantApi(ServiceApi):
     """An endpoint below `/tenants/<tenant>/`. `actions` says what each method demands of a role."""
 
     actions: Mapping[str, str]
+    # A list of instances, or of what is theirs, that leaves out what the actor may not see.
+    is_narrowed = False
     actor: Actor
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -101,22 +104,29 @@ class TenantApi(ServiceApi):
         # its table lacks fails loudly; one that the view lacks is DRF's 405.
         method = "GET" if request.method == "HEAD" else str(request.method)
         if method.lower() in self.http_method_names and hasattr(self, method.lower()):
-            demand(self.actor, self.actions[method], kwargs.get("instance", ""))
+            action = self.actions[method]
+            # A list shows what the actor may see of it, if that is anything.
+            if not (method == "GET" and self.is_narrowed and self.actor.may_somewhere(action)):
+                instance, operation_id = kwargs.get("instance", ""), kwargs.get("operation_id")
+                demand(self.actor, action, instance, operation_id)
 
 
-def demand(actor: Actor, action: str, instance: str = "") -> None:
-    """Refuse unless `actor` may do `action`, on the instance of this handle where there is one.
+def demand(actor: Actor, action: str, instance: str = "", operation_id: UUID | None = None) -> None:
+    """Refuse unless `actor` may do `action`, on the instance that is named where one is.
 
-    An instance that does not exist is refused to who has no right on all: nothing shows which do.
+    One that does not exist is refused to who has no right on all: nothing shows which do.
     """
-    if not instance or actor.may(action):
-        actor.demand(action)
+    if actor.may(action):
         return
-    found = Instance.objects.filter(tenant=actor.tenant, handle=instance).exclude(
-        status=InstanceStatus.PURGED
-    )
-    engine = found.values_list("engine", flat=True).first()
-    target = actor.target(engine=engine, instance=instance) if engine else None
+    found = Instance.objects.filter(tenant=actor.tenant).exclude(status=InstanceStatus.PURGED)
+    if instance:
+        found = found.filter(handle=instance)
+    elif operation_id is not None:
+        found = found.filter(operations=operation_id)
+    else:
+        found = found.none()
+    named = found.values_list("engine", "handle").first()
+    target = actor.target(engine=named[0], instance=named[1]) if named else None
     actor.demand(action, target)
 
 

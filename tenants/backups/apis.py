@@ -222,6 +222,8 @@ class InstanceCloneApi(TenantApi):
 
         Plan, blocks and allowlist are those of this one if nothing is said; credentials are not.
         """
+        # A right on this instance alone is none to make others.
+        self.actor.demand("instances.create")
         found = instances.instance_get(tenant=self.actor.tenant, handle=instance)
         operation = services.instance_clone(
             instance=found,

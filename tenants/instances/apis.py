@@ -117,6 +117,7 @@ class EngineListApi(ServiceApi):
 
 class InstanceListApi(TenantApi):
     actions = {"GET": "instances.read", "POST": "instances.create"}
+    is_narrowed = True
 
     @extend_schema(
         operation_id="instance_list",
@@ -124,8 +125,8 @@ class InstanceListApi(TenantApi):
         responses=InstanceOutput(many=True),
     )
     def get(self, request: Request, tenant: str) -> Response:
-        """List the tenant's instances, all or those that you describe."""
-        rows = selectors.instance_list(tenant=self.actor.tenant)
+        """List the instances that you may see, all or those that you describe."""
+        rows = selectors.instances_allowed(actor=self.actor, action="instances.read")
         return self.page(instance_filter(rows, self.query(InstanceFilter)), InstanceOutput)
 
     @extend_schema(

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from engines import registry
 from engines.kit.contract import Endpoint, EngineSpec
 from engines.kit.settings import Settings
+from tenants.accounts.actors import Actor
 from tenants.accounts.models import Tenant
 from tenants.core.errors import NotFoundError
 from tenants.instances.models import Credential, Instance, InstanceStatus
@@ -51,6 +52,20 @@ def instance_list(*, tenant: Tenant) -> QuerySet[Instance]:
         .select_related("tenant", "plan")
         .annotate(**SERVER_STATE)
     )
+
+
+def instances_allowed(*, actor: Actor, action: str) -> QuerySet[Instance]:
+    """Return the instances on which `actor` may do `action`."""
+    rows = instance_list(tenant=actor.tenant)
+    if actor.may(action):
+        return rows
+    named = Instance.objects.filter(tenant=actor.tenant).exclude(status=InstanceStatus.PURGED)
+    allowed = [
+        pk
+        for pk, engine, handle in named.values_list("pk", "engine", "handle")
+        if actor.may(action, actor.target(engine=engine, instance=handle))
+    ]
+    return rows.filter(pk__in=allowed)
 
 
 def instance_ever_list(*, tenant: Tenant) -> QuerySet[Instance]:

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from tenants.api.schema import PAGE
 from tenants.api.service_api import TenantApi
+from tenants.instances.selectors import instances_allowed
 from tenants.operations import selectors, services
 from tenants.operations.models import Operation, OperationState, OperationStep, StepState
 
@@ -63,6 +64,7 @@ def accepted(operation: Operation) -> Response:
 
 class OperationListApi(TenantApi):
     actions = {"GET": "operations.read"}
+    is_narrowed = True
 
     @extend_schema(
         operation_id="operation_list",
@@ -73,6 +75,9 @@ class OperationListApi(TenantApi):
         """List the tenant's operations, of one instance or in one state if you say so."""
         wanted = self.query(OperationFilter)
         rows = selectors.operation_list(tenant=self.actor.tenant)
+        if not self.actor.may("operations.read"):
+            allowed = instances_allowed(actor=self.actor, action="operations.read")
+            rows = rows.filter(instance__in=allowed.values("pk"))
         if "instance" in wanted:
             rows = rows.filter(instance__handle=wanted["instance"])
         if "state" in wanted:

@@ -67,6 +67,37 @@ def test_a_service_ids_key_may_what_its_policies_say_on_the_instances_they_name(
     assert ask(token, "GET", "members").status_code == 403
 
 
+def test_lists_hold_what_the_policies_name_and_an_operation_is_its_instances(
+    cast: Cast, service: ServiceId
+) -> None:
+    dev, main = serving_instance(cast.acme, "dev-1"), serving_instance(cast.acme, "main")
+    token = api_key_create(actor=cast.owner, name="k", service=service).token
+    for name in ("instances", "operations"):
+        assert ask(token, "GET", name).status_code == 403
+    policy_create(
+        actor=cast.owner,
+        subject=Subject(service=service),
+        roles=["Editor"],
+        scope=on("acme-dev-*"),
+    )
+    listed = ask(token, "GET", "instances").json()["items"]
+    assert [item["handle"] for item in listed] == [dev.handle]
+    operations = ask(token, "GET", "operations").json()["items"]
+    assert {item["instance"] for item in operations} == {dev.handle}
+    made = ask(token, "POST", "instance-suspend", instance=dev.handle).json()
+    assert ask(token, "GET", "operation", operation_id=made["id"]).status_code == 200
+    assert ask(token, "POST", "operation-cancel", operation_id=made["id"]).status_code == 202
+    others = main.operations.get()
+    assert ask(token, "GET", "operation", operation_id=others.pk).status_code == 403
+    assert ask(token, "POST", "operation-retry", operation_id=others.pk).status_code == 403
+    # A right on some instances makes none, also not by copying one of them.
+    body = {"name": "dev-2", "engine": "relational", "plan": "lite"}
+    assert ask(token, "POST", "instances", body).status_code == 403
+    cloned = ask(token, "POST", "instance-clone", {"name": "dev-3"}, instance=dev.handle)
+    assert cloned.status_code == 403
+    assert ask(token, "GET", "usage").status_code == 403
+
+
 def test_a_policy_by_engine_covers_the_instances_of_that_engine(
     cast: Cast, service: ServiceId
 ) -> None:
