@@ -17,6 +17,7 @@ from tenants.audit.details import answer_details, request_details
 from tenants.audit.services import Asked, audit_write
 from tenants.core.errors import invalid_field
 from tenants.core.middleware import request_id_of
+from tenants.iam.models import ApiKey
 
 if TYPE_CHECKING:
     from tenants.api.service_api import TenantApi
@@ -109,7 +110,4 @@ def _body(request: Request) -> Any:
 
 def _credential_type(request: Request) -> str:
     """Return CADF's word for what the request showed: a key, a token, or a person's session."""
-    auth = request.auth
-    if auth is None:
-        return "user"
-    return "apikey" if type(auth).__name__ == "ApiKey" else "token"
+    return request.auth.credential_type if isinstance(request.auth, ApiKey) else "user"

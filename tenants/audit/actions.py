@@ -199,6 +199,7 @@ OTHERS: tuple[Action, ...] = (
     Action("weftkit.instance.purge"),
     Action("weftkit.invitation.accept"),
     Action("weftkit.session.start", message="sign in to"),
+    Action("weftkit.token.create", message="issue access token for"),
 )
 # Of the data plane, without the engine: their names are `weftkit.<engine>.<type>.<verb>`.
 DATAPLANE: tuple[Action, ...] = (

@@ -74,8 +74,18 @@ class ApiKey(BaseModel):
             ),
         ]
 
+    # No column: whether a request showed an access token that the key was exchanged for.
+    is_by_token = False
+
     def __str__(self) -> str:
         return f"wk_{self.key_id}"
+
+    @property
+    def credential_type(self) -> str:
+        """What a request showed, in CADF's words."""
+        if self.is_by_token:
+            return "token"
+        return "apikey" if self.service_id is None else "apikey-serviceid"
 
     @property
     def state(self) -> str:

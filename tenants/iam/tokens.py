@@ -19,6 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from engines.kit import auth
+from tenants.audit.services import Asked, audit_write
 from tenants.iam import secrets, signing
 from tenants.iam.models import ApiKey, ApiKeySecret, RefreshToken
 from tenants.iam.services import secret_authenticate, secret_recall
@@ -65,9 +66,9 @@ def issuer() -> str:
 
 
 @transaction.atomic
-def tokens_for_key(*, api_key: str, address: str) -> Tokens:
+def tokens_for_key(*, api_key: str, asked: Asked) -> Tokens:
     """Exchange an API key; raises TokenRefusedError."""
-    secret = secret_authenticate(token=api_key, address=address)
+    secret = secret_authenticate(token=api_key, address=asked.address)
     if secret is None:
         raise TokenRefusedError("BXNIM0415E", "Provided API key could not be found.")
     # One lock for all refresh tokens of a secret, so that their number stays bounded.
@@ -76,10 +77,10 @@ def tokens_for_key(*, api_key: str, address: str) -> Tokens:
     for token in living[REFRESH_TOKENS_PER_SECRET_MAX - 1 :]:
         RefreshToken.objects.filter(family=token.family).delete()
     ends_at = timezone.now() + FAMILY_LIFE
-    return _issue(secret, APIKEY_GRANT, uuid.uuid4(), ends_at)
+    return _issue(secret, APIKEY_GRANT, uuid.uuid4(), ends_at, asked)
 
 
-def tokens_refreshed(*, refresh_token: str, address: str) -> Tokens:
+def tokens_refreshed(*, refresh_token: str, asked: Asked) -> Tokens:
     """Spend a refresh token for new tokens; raises TokenRefusedError.
 
     One that was spent before is in two hands: its whole family ends (RFC 9700 section 4.14.2).
@@ -87,7 +88,7 @@ def tokens_refreshed(*, refresh_token: str, address: str) -> Tokens:
     found = _find_refresh(refresh_token)
     if found is None:
         raise _invalid_refresh()
-    tokens = _refresh(found, address)
+    tokens = _refresh(found, asked)
     if tokens is None:
         # Outside the transaction of the refusal, which would undo it.
         RefreshToken.objects.filter(family=found.family).delete()
@@ -96,7 +97,7 @@ def tokens_refreshed(*, refresh_token: str, address: str) -> Tokens:
 
 
 @transaction.atomic
-def _refresh(known: RefreshToken, address: str) -> Tokens | None:
+def _refresh(known: RefreshToken, asked: Asked) -> Tokens | None:
     found = RefreshToken.objects.select_for_update().filter(pk=known.pk).first()
     if found is None or found.spent_at is not None:
         return None
@@ -104,7 +105,7 @@ def _refresh(known: RefreshToken, address: str) -> Tokens | None:
     if found.expires_at <= now:
         raise TokenRefusedError("BXNIM0408E", "Provided refresh token is expired")
     key_id = ApiKey.objects.values_list("key_id", flat=True).get(secrets=found.secret_id)
-    secret = secret_recall(secret_id=found.secret_id, key_id=key_id, address=address)
+    secret = secret_recall(secret_id=found.secret_id, key_id=key_id, address=asked.address)
     if secret is None:
         raise _invalid_refresh()
     found.spent_at = now
@@ -112,7 +113,7 @@ def _refresh(known: RefreshToken, address: str) -> Tokens | None:
     spent = RefreshToken.objects.filter(family=found.family).exclude(spent_at=None)
     oldest = spent.order_by("-id").values_list("pk", flat=True)[SPENT_PER_FAMILY_MAX:]
     RefreshToken.objects.filter(pk__in=list(oldest)).delete()
-    return _issue(secret, REFRESH_GRANT, found.family, found.family_expires_at)
+    return _issue(secret, REFRESH_GRANT, found.family, found.family_expires_at, asked)
 
 
 def token_authenticate(*, token: str, address: str) -> ApiKey | None:
@@ -130,7 +131,10 @@ def token_authenticate(*, token: str, address: str) -> ApiKey | None:
     except (KeyError, TypeError, ValueError):
         return None
     secret = secret_recall(secret_id=secret_id, key_id=key_id, address=address)
-    return None if secret is None else secret.api_key
+    if secret is None:
+        return None
+    secret.api_key.is_by_token = True
+    return secret.api_key
 
 
 def refresh_tokens_sweep() -> int:
@@ -158,7 +162,11 @@ def _verified(token: str) -> dict[str, Any] | None:
 
 
 def _issue(
-    secret: ApiKeySecret, grant: str, family: uuid.UUID, family_expires_at: datetime
+    secret: ApiKeySecret,
+    grant: str,
+    family: uuid.UUID,
+    family_expires_at: datetime,
+    asked: Asked,
 ) -> Tokens:
     now = timezone.now()
     issued_at = int(now.timestamp())
@@ -181,6 +189,13 @@ def _issue(
             "secret": str(secret.pk),
         },
     }
+    audit_write(
+        tenant_id=secret.api_key.tenant_id,
+        action="weftkit.token.create",
+        initiator=f"key:{secret.api_key.key_id}",
+        target=f"api-keys/{secret.api_key.pk}",
+        asked=asked,
+    )
     signer = signing.signer()
     access = jwt.encode(claims, signer.private, algorithm=ALGORITHM, headers={"kid": signer.kid})
     text = f"wr_{auth.new_secret()}{auth.new_secret()}"

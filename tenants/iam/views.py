@@ -13,6 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from engines.kit.auth import basic_credentials
 from engines.kit.errors import RequestError
+from tenants.audit.services import Asked
 from tenants.core.middleware import request_id_of
 from tenants.iam import signing, tokens
 from tenants.iam.tokens import TokenRefusedError, Tokens
@@ -20,20 +21,21 @@ from tenants.iam.tokens import TokenRefusedError, Tokens
 FORM = "application/x-www-form-urlencoded"
 BODY_BYTES_MAX = 16 * 1024
 VALUE_CHARACTERS_MAX = 4096
+AGENT_CHARACTERS_MAX = 200
 # The public client of IBM's command line; no other client is known here.
 PUBLIC_CLIENT = ("bx", "bx")
 KEYS_MAX_AGE_S = 300
 
 
-def _by_key(form: Mapping[str, str], address: str) -> Tokens:
-    return tokens.tokens_for_key(api_key=_required(form, "apikey"), address=address)
+def _by_key(form: Mapping[str, str], asked: Asked) -> Tokens:
+    return tokens.tokens_for_key(api_key=_required(form, "apikey"), asked=asked)
 
 
-def _by_refresh(form: Mapping[str, str], address: str) -> Tokens:
-    return tokens.tokens_refreshed(refresh_token=_required(form, "refresh_token"), address=address)
+def _by_refresh(form: Mapping[str, str], asked: Asked) -> Tokens:
+    return tokens.tokens_refreshed(refresh_token=_required(form, "refresh_token"), asked=asked)
 
 
-GRANTS: Mapping[str, Callable[[Mapping[str, str], str], Tokens]] = {
+GRANTS: Mapping[str, Callable[[Mapping[str, str], Asked], Tokens]] = {
     tokens.APIKEY_GRANT: _by_key,
     tokens.REFRESH_GRANT: _by_refresh,
 }
@@ -59,7 +61,13 @@ def identity_token(request: HttpRequest) -> HttpResponse:
         grant = GRANTS.get(_required(form, "grant_type"))
         if grant is None:
             raise _unsupported("grant_type", form["grant_type"])
-        made = grant(form, str(request.META.get("REMOTE_ADDR", "")))
+        asked = Asked(
+            address=str(request.META.get("REMOTE_ADDR", "")),
+            agent=request.headers.get("User-Agent", "")[:AGENT_CHARACTERS_MAX],
+            credential_type="apikey" if grant is _by_key else "token",
+            request_id=request_id_of(request),
+        )
+        made = grant(form, asked)
     except TokenRefusedError as refusal:
         return _refused(request, refusal)
     answer = JsonResponse(
@@ -157,7 +165,7 @@ def _refused(request: HttpRequest, refusal: TokenRefusedError) -> HttpResponse:
         "context": {
             "requestId": request_id_of(request),
             "requestType": "incoming.Identity_Token",
-            "userAgent": request.headers.get("User-Agent", "")[:200],
+            "userAgent": request.headers.get("User-Agent", "")[:AGENT_CHARACTERS_MAX],
             "url": request.build_absolute_uri("/").rstrip("/"),
         },
     }

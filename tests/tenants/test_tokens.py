@@ -18,6 +18,8 @@ from ibm_cloud_sdk_core.authenticators import IAMAuthenticator
 from jwt import PyJWKClient
 
 from tenants.accounts.models import MemberRole
+from tenants.audit.models import AuditEvent
+from tenants.audit.services import Asked
 from tenants.iam import signing, tokens
 from tenants.iam.models import ApiKeySecret, RefreshToken, SigningKey
 from tenants.iam.service_ids import service_id_create
@@ -336,12 +338,32 @@ def test_processes_that_start_together_make_one_key(lasting_cast: Cast) -> None:
 
 def test_two_uses_of_one_refresh_token_at_once_never_both_succeed(lasting_cast: Cast) -> None:
     key = api_key_create(actor=lasting_cast.owner, name="r", role=MemberRole.READ_ONLY)
-    made = tokens.tokens_for_key(api_key=key.token, address=HERE)
+    made = tokens.tokens_for_key(api_key=key.token, asked=Asked(address=HERE))
 
     def use() -> tokens.Tokens:
-        return tokens.tokens_refreshed(refresh_token=made.refresh_token, address=HERE)
+        return tokens.tokens_refreshed(refresh_token=made.refresh_token, asked=Asked(address=HERE))
 
     outcomes = side_by_side(use, use)
     kinds = sorted(type(outcome).__name__ for outcome in outcomes)
     assert kinds == ["TokenRefusedError", "Tokens"]
     assert ApiKeySecret.objects.count() == 1
+
+
+def test_each_exchange_leaves_its_event_and_a_tokens_changes_say_so(
+    client: Client, cast: Cast
+) -> None:
+    key = api_key_create(actor=cast.owner, name="k", role=MemberRole.ADMIN)
+    body = exchanged(client, key)
+    ask(client, grant_type="refresh_token", refresh_token=body["refresh_token"])
+    bearer = Client(headers={"Authorization": f"Bearer {body['access_token']}"})
+    bearer.post("/api/v1/tenants/acme/service-ids", {"name": "x"}, "application/json")
+    events = AuditEvent.objects.filter(tenant_id=cast.acme.pk).order_by("event_id")
+    seen = [
+        (event.body["action"], event.body["initiator"]["credential"]["type"]) for event in events
+    ]
+    assert seen == [
+        ("weftkit.token.create", "apikey"),
+        ("weftkit.token.create", "token"),
+        ("weftkit.service-id.create", "token"),
+    ]
+    assert key.token not in str([event.body for event in events])
