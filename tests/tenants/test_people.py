@@ -1,0 +1,375 @@
+"""People: sign-up, proved addresses, passwords, second factors, providers, sessions."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
+from django.core import mail
+from django.test import Client
+
+from tenants.accounts.models import MemberRole, Membership, Tenant, User
+from tenants.accounts.second_factors import has_second_factor
+from tenants.accounts.sign_ins import ATTEMPTS_MAX
+from tenants.audit.models import AuditEvent
+from tenants.iam.services import api_key_create
+from tests.tenants.cast import PASSWORD, Cast, person, side_by_side, signed_in
+from tests.tenants.oidc_provider import Provider, providing
+
+FACTORS = "/account/second-factors"
+NEW = {
+    "email": "Erin@example.org",
+    "name": "Erin",
+    "organisation": "erinco",
+    "password1": "a long and quiet evening",
+}
+
+
+def sign_in(client: Client, user: User, password: str = PASSWORD) -> Any:
+    return client.post("/sign-in", {"login": user.email, "password": password})
+
+
+def link_in_mail(index: int = -1) -> str:
+    found = re.search(r"https?://\S+", mail.outbox[index].body)
+    assert found is not None
+    return urlsplit(found[0]).path
+
+
+def code_of(secret: str, ahead: int = 0) -> str:
+    return format_hotp_value(hotp_value(secret, int(time.time()) // 30 + ahead))
+
+
+def with_totp(user: User) -> str:
+    secret = "JBSWY3DPEHPK3PXP"
+    TOTP.activate(user, secret)
+    return secret
+
+
+# --- Sign-up -------------------------------------------------------------------------------------
+
+
+def test_sign_up_makes_a_person_and_a_tenant_and_the_mails_link_opens_both(db: None) -> None:
+    client = Client()
+    answer = client.post("/sign-up", NEW)
+    assert (answer.status_code, answer["Location"]) == (302, "/sign-in/email")
+    erin = User.objects.get(email="erin@example.org")
+    assert (erin.name, erin.memberships.get().role) == ("Erin", "owner")
+    assert sign_in(Client(), erin, NEW["password1"])["Location"] == "/sign-in/email"
+    path = link_in_mail(0)
+    assert Client().get(path).status_code == 200
+    assert not EmailAddress.objects.get(user=erin).verified
+    assert client.post(path).status_code == 302
+    assert EmailAddress.objects.get(user=erin).verified
+    fresh = Client()
+    assert sign_in(fresh, erin, NEW["password1"])["Location"] == "/"
+    assert fresh.get("/")["Location"] == "/t/erinco/"
+    assert fresh.get("/t/erinco/").status_code == 200
+
+
+def test_sign_up_with_a_known_address_looks_the_same_and_mails_its_owner(cast: Cast) -> None:
+    answer = Client().post("/sign-up", {**NEW, "email": "ALICE@example.org"})
+    assert (answer.status_code, answer["Location"]) == (302, "/sign-in/email")
+    assert not Tenant.objects.filter(handle="erinco").exists()
+    (letter,) = mail.outbox
+    assert letter.to == ["alice@example.org"]
+    assert "already" in letter.body
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("organisation", "acme"), ("organisation", "Erin Co"), ("password1", "password123")],
+)
+def test_sign_up_says_what_is_wrong_and_makes_nothing(cast: Cast, field: str, value: str) -> None:
+    answer = Client().post("/sign-up", {**NEW, field: value})
+    assert answer.status_code == 200
+    assert answer.context["form"].errors.keys() == {field}
+    assert not User.objects.filter(email="erin@example.org").exists()
+
+
+def test_sign_up_can_be_closed(cast: Cast, settings: Any) -> None:
+    settings.SIGN_UP = "closed"
+    assert b"Sign-up is closed" in Client().get("/sign-up").content
+    Client().post("/sign-up", NEW)
+    assert not User.objects.filter(email="erin@example.org").exists()
+    assert b"/sign-up" not in Client().get("/sign-in").content
+
+
+def test_the_first_of_two_at_once_signs_up_where_only_the_first_may(
+    transactional_db: None, settings: Any
+) -> None:
+    settings.SIGN_UP = "first"
+    User.objects.create_user(settings.BOOTSTRAP_EMAIL)
+    others = {**NEW, "email": "fay@example.org", "organisation": "fayco"}
+    side_by_side(
+        lambda: Client().post("/sign-up", NEW),
+        lambda: Client().post("/sign-up", others),
+    )
+    assert User.objects.exclude(email=settings.BOOTSTRAP_EMAIL).count() == 1
+    assert Tenant.objects.count() == 1
+    assert b"Sign-up is closed" in Client().get("/sign-up").content
+
+
+def test_a_person_without_a_tenant_makes_one_where_sign_up_is_open(db: None, settings: Any) -> None:
+    client = signed_in(person("erin"))
+    assert client.post("/", {"organisation": "erinco"})["Location"] == "/t/erinco/"
+    settings.SIGN_UP = "closed"
+    other = signed_in(person("fay"))
+    assert b"not a member of any tenant" in other.get("/").content
+    assert other.post("/", {"organisation": "fayco"}).status_code == 403
+    assert not Tenant.objects.filter(handle="fayco").exists()
+
+
+# --- Passwords -----------------------------------------------------------------------------------
+
+
+def test_a_forgotten_password_is_replaced_by_mail_and_ends_other_sessions(cast: Cast) -> None:
+    elsewhere = Client()
+    sign_in(elsewhere, cast.alice)
+    client = Client()
+    assert client.post("/password/reset", {"email": cast.alice.email}).status_code == 302
+    page = client.get(link_in_mail(), follow=True)
+    words = {"password1": "a long and quiet evening", "password2": "a long and quiet evening"}
+    assert client.post(page.redirect_chain[-1][0], words).status_code == 302
+    assert sign_in(Client(), cast.alice).status_code == 200
+    assert sign_in(Client(), cast.alice, "a long and quiet evening").status_code == 302
+    assert elsewhere.get("/t/acme/")["Location"].startswith("/sign-in")
+    assert b"password1" not in Client().get(link_in_mail(0), follow=True).content
+
+
+def test_a_reset_for_nobody_looks_the_same(cast: Cast) -> None:
+    known = Client().post("/password/reset", {"email": cast.alice.email})
+    unknown = Client().post("/password/reset", {"email": "nobody@example.org"})
+    assert (known.status_code, known["Location"]) == (unknown.status_code, unknown["Location"])
+
+
+# --- Second factors ------------------------------------------------------------------------------
+
+
+def test_an_authenticator_app_is_set_up_and_its_recovery_codes_are_shown_once(cast: Cast) -> None:
+    client = Client()
+    sign_in(client, cast.alice)
+    client.post("/account/confirm", {"password": PASSWORD})
+    page = client.get(f"{FACTORS}/app")
+    assert b"data:image/svg+xml" in page.content
+    secret = page.context["form"].secret
+    answer = client.post(f"{FACTORS}/app", {"code": code_of(secret)})
+    assert answer["Location"] == f"{FACTORS}/codes"
+    codes = client.get(answer["Location"]).context["unused_codes"]
+    assert len(set(codes)) == 10
+    again = client.get(f"{FACTORS}/codes").content.decode()
+    assert not any(code in again for code in codes)
+    stored = str(list(Authenticator.objects.values_list("data", flat=True)))
+    assert secret not in stored
+    fresh = Client()
+    sign_in(fresh, cast.alice)
+    used = {"code": codes[0]}
+    assert fresh.post("/sign-in/second-factor", used)["Location"] == "/"
+    other = Client()
+    sign_in(other, cast.alice)
+    assert other.post("/sign-in/second-factor", used).status_code == 200
+
+
+def test_the_password_alone_opens_nothing_where_there_is_a_second_factor(cast: Cast) -> None:
+    secret = with_totp(cast.alice)
+    client = Client()
+    assert sign_in(client, cast.alice)["Location"] == "/sign-in/second-factor"
+    assert client.get("/t/acme/")["Location"].startswith("/sign-in")
+    assert not AuditEvent.objects.filter(body__action="weftkit.session.start").exists()
+    assert client.post("/sign-in/second-factor", {"code": "000000"}).status_code == 200
+    done = client.post("/sign-in/second-factor", {"code": code_of(secret)})
+    assert done["Location"] == "/"
+    assert client.get("/t/acme/").status_code == 200
+    starts = AuditEvent.objects.filter(body__action="weftkit.session.start")
+    outcomes = [event.body["outcome"] for event in starts.order_by("event_id")]
+    assert outcomes == ["failure", "success"]
+
+
+def test_a_code_works_once(cast: Cast) -> None:
+    code = code_of(with_totp(cast.alice))
+    for expected in (302, 200):
+        client = Client()
+        sign_in(client, cast.alice)
+        assert client.post("/sign-in/second-factor", {"code": code}).status_code == expected
+
+
+def test_guesses_at_a_code_end_in_a_refusal_even_of_the_right_one(cast: Cast) -> None:
+    secret = with_totp(cast.alice)
+    client = Client()
+    sign_in(client, cast.alice)
+    wrong = {"code": "000000"}
+    statuses = [
+        client.post("/sign-in/second-factor", wrong).status_code
+        for _ in range(ATTEMPTS_MAX["account and address"])
+    ]
+    assert set(statuses) == {200}
+    refused = client.post("/sign-in/second-factor", {"code": code_of(secret)})
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) > 0
+
+
+def test_changes_of_security_ask_for_the_password_again(cast: Cast) -> None:
+    client = Client()
+    sign_in(client, cast.alice)
+    answer = client.get(f"{FACTORS}/app")
+    assert answer["Location"].startswith("/account/confirm")
+    assert client.post(answer["Location"], {"password": PASSWORD})["Location"] == f"{FACTORS}/app"
+    assert client.get(f"{FACTORS}/app").status_code == 200
+
+
+def test_a_tenant_that_demands_a_second_factor_lets_in_only_who_has_one(cast: Cast) -> None:
+    alice, bob = signed_in(cast.alice), signed_in(cast.bob)
+    wish = {"requires_second_factor": True}
+
+    def demand() -> Any:
+        return alice.patch("/api/v1/tenants/acme", wish, content_type="application/json")
+
+    assert demand().json()["code"] == "second_factor_missing"
+    with_totp(cast.alice)
+    assert demand().json()["requires_second_factor"] is True
+    refused = bob.get("/api/v1/tenants/acme/instances")
+    assert (refused.status_code, refused.json()["code"]) == (403, "second_factor_required")
+    assert bob.get("/t/acme/").status_code == 403
+    assert bob.get("/account").status_code == 200
+    with_totp(cast.bob)
+    assert has_second_factor(cast.bob)
+    assert bob.get("/api/v1/tenants/acme/instances").status_code == 200
+    assert bob.get("/t/acme/").status_code == 200
+
+
+# --- Sessions ------------------------------------------------------------------------------------
+
+
+def test_sessions_are_listed_and_end_when_they_are_revoked(cast: Cast) -> None:
+    laptop, phone = (
+        Client(headers={"User-Agent": "laptop"}),
+        Client(headers={"User-Agent": "phone"}, REMOTE_ADDR="192.0.2.7"),
+    )
+    for client in (laptop, phone):
+        sign_in(client, cast.alice)
+    rows = laptop.get("/api/v1/sessions").json()
+    assert [(row["agent"], row["address"], row["is_current"]) for row in rows] == [
+        ("phone", "192.0.2.7", False),
+        ("laptop", "127.0.0.1", True),
+    ]
+    bob = signed_in(cast.bob)
+    assert bob.delete(f"/api/v1/sessions/{rows[0]['id']}").status_code == 404
+    assert phone.get("/t/acme/").status_code == 200
+    assert laptop.delete(f"/api/v1/sessions/{rows[0]['id']}").status_code == 204
+    assert phone.get("/t/acme/").status_code == 302
+    assert AuditEvent.objects.filter(body__action="weftkit.session.revoke").count() == 1
+
+
+def test_all_sessions_but_this_one_end_at_once(cast: Cast) -> None:
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        sign_in(client, cast.alice)
+    assert clients[0].post("/account/sessions")["Location"] == "/account/sessions"
+    page = clients[0].get("/account/sessions").content.decode()
+    assert [client.get("/t/acme/").status_code for client in clients] == [200, 302, 302]
+    assert "Signed out elsewhere: 2." in page
+    assert page.count("this one") == 1
+
+
+def test_a_key_has_no_sessions(cast: Cast) -> None:
+    token = api_key_create(actor=cast.owner, name="k", is_own=True).token
+    client = Client(headers={"Authorization": f"Bearer {token}"})
+    assert client.get("/api/v1/sessions").status_code == 403
+
+
+def test_a_person_changes_their_name(cast: Cast) -> None:
+    client = signed_in(cast.alice)
+    assert client.post("/account", {"name": "Alice L."}).status_code == 302
+    assert "Alice L." in client.get("/account").content.decode()
+
+
+# --- Providers -----------------------------------------------------------------------------------
+
+CLAIMS = {"sub": "7", "email": "erin@example.org", "email_verified": True, "name": "Erin E."}
+
+
+def by_provider(client: Client, provider: Provider) -> Any:
+    """Sign in by the provider as a browser would; return the answer of the callback."""
+    page = client.post("/sign-in/with/oidc?process=login")
+    assert page.status_code == 200
+    found = re.search(r'href="(http[^"]+/authorize[^"]+)"', page.content.decode())
+    assert found is not None
+    back = httpx.get(found[1].replace("&amp;", "&")).headers["Location"]
+    parts = urlsplit(back)
+    assert parts.path == "/sign-in/with/oidc/callback"
+    return client.get(f"{parts.path}?{parts.query}")
+
+
+def test_a_person_signs_in_by_an_openid_provider(db: None, settings: Any) -> None:
+    with providing(**CLAIMS) as provider:
+        settings.SOCIALACCOUNT_PROVIDERS = provider.settings
+        settings.OIDC_SIGN_UP = True
+        assert b"Sign in with Example" in Client().get("/sign-in").content
+        client = Client()
+        assert by_provider(client, provider)["Location"] == "/"
+        erin = User.objects.get(email="erin@example.org")
+        assert erin.name == "Erin E."
+        assert not erin.has_usable_password()
+        assert b"Name your organisation" in client.get("/").content
+        assert by_provider(Client(), provider)["Location"] == "/"
+        assert User.objects.count() == 1
+
+
+def test_a_provider_opens_no_account_where_sign_up_by_it_is_off(db: None, settings: Any) -> None:
+    settings.SIGN_UP = "closed"
+    with providing(**CLAIMS) as provider:
+        settings.SOCIALACCOUNT_PROVIDERS = provider.settings
+        client = Client()
+        assert b"Sign-up is closed" in by_provider(client, provider).content
+        assert not User.objects.exists()
+
+
+@pytest.mark.parametrize("is_trusted", [False, True])
+def test_a_provider_takes_over_an_account_only_if_its_addresses_are_trusted(
+    cast: Cast, settings: Any, is_trusted: bool
+) -> None:
+    settings.OIDC_SIGN_UP = True
+    settings.SOCIALACCOUNT_EMAIL_AUTHENTICATION = is_trusted
+    settings.SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = is_trusted
+    with providing(**{**CLAIMS, "email": cast.alice.email}) as provider:
+        settings.SOCIALACCOUNT_PROVIDERS = provider.settings
+        client = Client()
+        by_provider(client, provider)
+        assert (client.get("/t/acme/").status_code == 200) is is_trusted
+
+
+def test_a_provider_does_not_replace_the_second_factor(cast: Cast, settings: Any) -> None:
+    settings.SOCIALACCOUNT_EMAIL_AUTHENTICATION = True
+    settings.SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
+    with_totp(cast.alice)
+    with providing(**{**CLAIMS, "email": cast.alice.email}) as provider:
+        settings.SOCIALACCOUNT_PROVIDERS = provider.settings
+        client = Client()
+        assert by_provider(client, provider)["Location"] == "/sign-in/second-factor"
+        assert client.get("/t/acme/").status_code == 302
+
+
+# --- Members -------------------------------------------------------------------------------------
+
+
+def test_an_owner_hands_the_tenant_over_and_may_leave_then(cast: Cast) -> None:
+    alice = signed_in(cast.alice)
+    address = "/api/v1/tenants/acme"
+    refused = alice.post(f"{address}/leave")
+    assert (refused.status_code, refused.json()["code"]) == (409, "last_owner")
+    bobs = Membership.objects.get(user=cast.bob)
+    moved = alice.post(f"{address}/transfer", {"member": str(bobs.pk)}, "application/json")
+    assert moved.json()["role"] == "owner"
+    roles = {m.user.email: m.role for m in Membership.objects.filter(tenant=cast.acme)}
+    assert roles == {"alice@example.org": MemberRole.ADMIN, "bob@example.org": MemberRole.OWNER}
+    assert alice.post(f"{address}/transfer", {"member": str(bobs.pk)}, "application/json").json()[
+        "code"
+    ] == ("forbidden")
+    assert alice.post(f"{address}/leave").status_code == 204
+    assert alice.get(address).status_code == 404
