@@ -66,6 +66,9 @@ class PostgresScratch:
         await asyncio.to_thread(self._write_settings, settings)
         directory = self.door.outer.parent
         await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+        # The lock of a server that was killed with its host may name a number in use again.
+        for left in directory.glob(f"{self.door.outer.name}*"):
+            left.unlink(missing_ok=True)
         self._process = self._site.launch(
             [self._order.settings.postgres_bin / "postgres", "-D", self.data],
             bounds_of(self._record.limits),

@@ -21,6 +21,8 @@ from dataplane.host import paths
 from dataplane.host.depot import Depot, DirectoryDepot
 from dataplane.host.keeper import Keeper
 from dataplane.host.postgres_backup import PgBaseBackup
+from dataplane.host.postgres_dump import PgDump
+from dataplane.host.postgres_load import PgLoad
 from dataplane.host.postgres_restore import PgRestore
 from dataplane.host.postgres_ship import PgShipWal
 from dataplane.host.postgres_verify import PgVerify
@@ -38,8 +40,10 @@ from dataplane.host.work import (
 )
 from engines.kit.tasks import Kind, State, Wish
 
-# Tasks that prepare at once, on one host: each reads and writes at disk speed.
-PLACES = 2
+# Tasks that prepare at once, on one host. Each reads and writes at disk speed, so they are few; who
+# loads a large dump must hold up neither the backups of others nor what is due every minute.
+LOADS, SAVES, SHIPS = "loads", "saves", "ships"
+PLACES = {LOADS: 2, SAVES: 2, SHIPS: 4}
 ADVANCE_SECONDS = 0.5
 
 # Every kind of task; a new one is a class in a module of its own and a line here.
@@ -50,6 +54,18 @@ WORKS: Mapping[Kind, Callable[[Order], Work]] = {
     Kind.PG_SHIP_WAL: PgShipWal,
     Kind.PG_RESTORE: PgRestore,
     Kind.PG_VERIFY: PgVerify,
+    Kind.PG_DUMP: PgDump,
+    Kind.PG_LOAD: PgLoad,
+}
+LANES: Mapping[Kind, str] = {
+    Kind.RDB_EXPORT: SAVES,
+    Kind.RDB_IMPORT: LOADS,
+    Kind.PG_BASE_BACKUP: SAVES,
+    Kind.PG_SHIP_WAL: SHIPS,
+    Kind.PG_RESTORE: LOADS,
+    Kind.PG_VERIFY: LOADS,
+    Kind.PG_DUMP: SAVES,
+    Kind.PG_LOAD: LOADS,
 }
 FULL = Outcome("disk_full", "the host has no room for the files")
 BROKEN = Outcome("host_failed", "the host failed; its log has the reason")
@@ -66,7 +82,7 @@ class Tasks:
         self._keeper_of = keeper_of
         self._depot: Depot = DirectoryDepot(settings.home)
         self._rows = TaskRows(settings.database_url, settings.host_name, self._on_rows)
-        self._places = asyncio.Semaphore(PLACES)
+        self._places = {lane: asyncio.Semaphore(count) for lane, count in PLACES.items()}
         self._stages: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Progress] = {}
         self._is_swept = False
@@ -135,7 +151,8 @@ class Tasks:
             elif row.wish is Wish.CANCEL:
                 raise TaskCancelledError
             elif row.state in (State.WAITING, State.RUNNING):
-                await self._prepare(work, row.task_id, order.progress)
+                places = self._places[LANES[Kind(row.kind)]]
+                await self._prepare(work, row.task_id, order.progress, places)
             elif row.wish is Wish.COMMIT and await self._rows.move(
                 row.task_id, State.COMMITTING, {State.PREPARED}, wish=Wish.COMMIT
             ):
@@ -155,9 +172,11 @@ class Tasks:
         await self._discard(work, row.task_id)
         await self._rows.move(row.task_id, end, (*BEFORE_COMMIT, State.COMMITTING), outcome)
 
-    async def _prepare(self, work: Work, task_id: str, progress: Progress) -> None:
+    async def _prepare(
+        self, work: Work, task_id: str, progress: Progress, places: asyncio.Semaphore
+    ) -> None:
         self._progress[task_id] = progress
-        async with self._places:
+        async with places:
             progress.check()
             if not await self._rows.move(task_id, State.RUNNING, {State.WAITING}):
                 return

@@ -39,8 +39,10 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 LET_GO_AFTER = timedelta(hours=1)
 
 # Engines whose data can be exported and imported, by the kind of their server.
-EXPORTS = {Placement.REDIS_SERVER: Kind.RDB_EXPORT}
-IMPORTS = {Placement.REDIS_SERVER: Kind.RDB_IMPORT}
+EXPORTS = {Placement.REDIS_SERVER: Kind.RDB_EXPORT, Placement.POSTGRES_SERVER: Kind.PG_DUMP}
+IMPORTS = {Placement.REDIS_SERVER: Kind.RDB_IMPORT, Placement.POSTGRES_SERVER: Kind.PG_LOAD}
+# Where the plan has no bound.
+FILE_BYTES_MAX = 256 * 1024**3
 
 log = structlog.get_logger(__name__)
 
@@ -73,10 +75,13 @@ def file_of_tenant(*, tenant: Tenant, file_id: UUID) -> DataFile:
 def size_bytes_max(*, instance: Instance) -> int:
     """Return how large a file for an instance may be.
 
-    A file is smaller than its content is in memory, so a larger one could not be loaded anyway.
+    An RDB file is smaller than its content is in memory, a dump than its tables on disk: a larger
+    one could not be loaded anyway.
     """
     limits: Limits = limits_of(plan=instance.plan, blocks=instance.blocks, engine=instance.engine)
-    bounds = [limits.memory_bytes, limits.storage_bytes]
+    bounds = [FILE_BYTES_MAX, limits.storage_bytes]
+    if registry.load(instance.engine).placement is Placement.REDIS_SERVER:
+        bounds.append(limits.memory_bytes)
     return min(bound for bound in bounds if bound is not None)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import io
@@ -16,33 +15,25 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from dataplane.host import paths
 from engines.kit.pg_tasks import BaseBackup, ShipWal
-from engines.kit.records import Desired, InstanceRecord, Limits
+from engines.kit.records import InstanceRecord, Limits
 from engines.kit.tasks import Kind, State, Wish
-from tests.host.conftest import ControlPlane, HostProcess, make_record
+from tests.host.conftest import ControlPlane, HostProcess
 from tests.host.rdb_files import upload
+from tests.host.relational import (
+    ARCHIVED,
+    MEBIBYTE,
+    Json,
+    commit,
+    kept,
+    running_instance,
+    session,
+    workplace,
+)
 from tests.servers import wait_until
-
-MEBIBYTE = 1024 * 1024
-ARCHIVED = Limits(wal_archive=True)
-Json = dict[str, Any]
-
-
-@contextlib.contextmanager
-def running_instance(
-    control: ControlPlane, name: str, limits: Limits = ARCHIVED
-) -> Iterator[InstanceRecord]:
-    record = control.publish(make_record("relational", name, limits=limits))
-    control.wait(record, "running")
-    try:
-        yield record
-    finally:
-        newest = max(record.generation, control.observed(record)["generation"])
-        control.ask(replace(record, generation=newest), desired=Desired.ABSENT)
 
 
 @pytest.fixture
@@ -52,23 +43,6 @@ def instance(control: ControlPlane, host: HostProcess) -> Iterator[InstanceRecor
         with session(host, record) as connection:
             connection.execute("CREATE TABLE t (id bigint PRIMARY KEY, v text)")
         yield record
-
-
-@contextlib.contextmanager
-def session(
-    host: HostProcess, record: InstanceRecord, user: str = "owner"
-) -> Iterator[psycopg.Connection[Any]]:
-    """Connect as soon as the server answers."""
-    found: list[psycopg.Connection[Any]] = []
-
-    def answers() -> bool:
-        with contextlib.suppress(psycopg.OperationalError):
-            found.append(psycopg.connect(host.postgres_dsn(record, user), autocommit=True))
-        return bool(found)
-
-    wait_until(answers, "the server answers")
-    with contextlib.closing(found[0]) as connection:
-        yield connection
 
 
 def insert(host: HostProcess, record: InstanceRecord, first: int, last: int) -> datetime:
@@ -111,20 +85,6 @@ def ship(control: ControlPlane, record: InstanceRecord, count: int = 64) -> tupl
     names = tuple(new_name() for _ in range(count))
     task = control.start_task(record, Kind.PG_SHIP_WAL, **ShipWal(names).to_json())
     return task, control.wait_task(task, State.PREPARED)["result"]
-
-
-def commit(control: ControlPlane, task: str) -> Json:
-    control.wish(task, Wish.COMMIT)
-    return control.wait_task(task, State.DONE)
-
-
-def archive(host: HostProcess, record: InstanceRecord) -> Path:
-    return paths.archive(paths.data_dir(host.home, record.instance_id))
-
-
-def kept(host: HostProcess, record: InstanceRecord) -> list[str]:
-    folder = archive(host, record)
-    return sorted(path.name for path in folder.glob("*.gz")) if folder.exists() else []
 
 
 def test_base_backup_is_one_gzipped_tar_with_its_manifest_and_its_wal(
@@ -313,10 +273,6 @@ def restore(control: ControlPlane, record: InstanceRecord, **wanted: Any) -> Jso
 def facts(host: HostProcess, record: InstanceRecord) -> list[tuple[str, int]]:
     with session(host, record) as connection:
         return connection.execute("SELECT v, count(*) OVER () FROM t ORDER BY id").fetchall()  # type: ignore[return-value]
-
-
-def workplace(host: HostProcess, record: InstanceRecord) -> Path:
-    return paths.workplace(paths.data_dir(host.home, record.instance_id))
 
 
 def test_data_of_a_moment_between_two_commits_are_restored_exactly(

@@ -15,6 +15,8 @@ from django.db import ProgrammingError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from engines.kit.contract import Placement
+from engines.kit.tasks import Kind
 from tenants.audit.models import AuditEvent
 from tenants.core.errors import ConflictError, LimitError, LockedError, NotFoundError
 from tenants.instances import files
@@ -31,6 +33,7 @@ from tenants.operations.services import (
     operation_retry,
 )
 from tenants.publish.host_tasks import tasks_forget
+from tenants.usage.limits import limits_of
 from tests.tenants.cast import Cast, serving_instance, signed_in, uploaded
 
 MEBIBYTE = 1024 * 1024
@@ -363,8 +366,10 @@ def test_file_that_is_not_whole_is_not_imported(cast: Cast, instance: Instance) 
     assert refused.value.code == "file_not_ready"
 
 
-def test_engine_without_export_and_import_says_so(cast: Cast) -> None:
-    relational = serving_instance(cast.acme)
+def test_engine_without_export_and_import_says_so(
+    cast: Cast, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(files.IMPORTS, Placement.REDIS_SERVER)
     alice = signed_in(cast.alice)
     bodies = {
         "export": {},
@@ -372,8 +377,21 @@ def test_engine_without_export_and_import_says_so(cast: Cast) -> None:
         "files": {"size_bytes": 9, "sha256": "0" * 64},
     }
     for path, body in bodies.items():
-        answer = alice.post(address(relational, path), body, content_type="application/json")
+        answer = alice.post(address(instance, path), body, content_type="application/json")
         assert (answer.status_code, answer.json()["code"]) == (409, "engine_unsupported")
+
+
+def test_relational_instance_is_dumped_and_loaded_as_large_as_its_storage(cast: Cast) -> None:
+    relational = serving_instance(cast.acme)
+    limits = limits_of(plan=relational.plan, blocks=relational.blocks, engine="relational")
+    most = limits.storage_bytes or files.FILE_BYTES_MAX
+    assert files.size_bytes_max(instance=relational) == most
+    assert most > limits.memory_bytes
+    file = finished_export(relational, b"PGDMP")
+    exported = Operation.objects.get(params__file_id=str(file.pk))
+    assert task_row(exported)["kind"] == Kind.PG_DUMP
+    loading = instance_import(instance=relational, tenant=cast.acme, file_id=file.pk, actor="test")
+    assert task_row(run(loading))["kind"] == Kind.PG_LOAD
 
 
 def test_expired_files_are_not_found_and_then_removed(cast: Cast, instance: Instance) -> None:
