@@ -36,6 +36,7 @@ ATTEMPTS_MAX = 3
 # What a server says that can be no parent's child: no summaries, or of another history.
 NOT_INCREMENTAL = ("summar", "manifest", "timeline", "incremental")
 SLOT = "SELECT pg_create_physical_replication_slot($1, true, true)"
+STARTED = "SELECT pg_postmaster_start_time()"
 SIZE = "SELECT sum(pg_database_size(oid))::bigint FROM pg_database"
 
 
@@ -92,6 +93,7 @@ class PgBaseBackup:
         progress = self._order.progress
         try:
             connection = await connect(self._door)
+            started = await connection.fetchval(STARTED)
         except AWAY:
             return None
         try:
@@ -108,7 +110,7 @@ class PgBaseBackup:
                     "incremental_unavailable",
                     "what changed since the earlier backup is not known; take a full one",
                 ) from error
-            if error.code == "disk_full" or not connection.is_closed():
+            if error.code == "disk_full" or await _is_same(self._door, started):
                 raise
             return None
         except AWAY:
@@ -158,3 +160,15 @@ class PgBaseBackup:
         for chunk in chunks:
             self._order.progress.add(len(chunk))
             yield chunk
+
+
+async def _is_same(door: Door, started: datetime) -> bool:
+    """Say whether the server is still the one that was started then."""
+    try:
+        connection = await connect(door)
+        try:
+            return bool(await connection.fetchval(STARTED) == started)
+        finally:
+            connection.terminate()
+    except AWAY:
+        return False
