@@ -8,15 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from uuid import UUID
 
-from tenants.accounts.models import MemberRole
+from django.utils import timezone
+
+from tenants.accounts.invitations import invitation_create
+from tenants.accounts.models import Invitation, MemberRole
 from tenants.iam.models import ServiceId
 from tenants.iam.policies import Subject, policy_create
 from tenants.iam.service_ids import service_id_create
 from tenants.iam.services import api_key_create
+from tenants.webhooks.models import WebhookAttempt, WebhookEndpoint
+from tenants.webhooks.services import endpoint_create, endpoint_test
 from tests.tenants.cast import Cast
 
 Seed = Callable[[Cast], None]
+WEBHOOK = UUID(int=7)
 
 
 def nothing(cast: Cast) -> None:
@@ -43,9 +50,29 @@ def iam(cast: Cast) -> None:
     api_key_create(actor=cast.owner, name="deploy", role=MemberRole.MEMBER)
 
 
+def people(cast: Cast) -> None:
+    """Seed an open invitation, once."""
+    if not Invitation.objects.filter(tenant=cast.acme).exists():
+        invitation_create(actor=cast.owner, email="erin@example.org", role=MemberRole.MEMBER)
+
+
+def webhooks(cast: Cast) -> None:
+    """Seed a webhook with a delivery that failed once, once."""
+    if WebhookEndpoint.objects.filter(pk=WEBHOOK).exists():
+        return
+    made, _ = endpoint_create(tenant=cast.acme, actor="test", url="https://hooks.example.org/x")
+    made.pk, made.failing_since = WEBHOOK, timezone.now()
+    made.save(force_insert=True)
+    WebhookEndpoint.objects.exclude(pk=WEBHOOK).delete()
+    delivery = endpoint_test(endpoint=made)
+    WebhookAttempt.objects.create(
+        delivery=delivery, status=500, error="answered 500", duration_ms=12, response_excerpt="oops"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One page. `person` names who of the cast looks at it; `status` is what it answers."""
+    """One page. `person` is who of the cast looks at it, or `nobody`; `status` what it answers."""
 
     name: str
     address: str
@@ -80,6 +107,20 @@ PAGES = [
     Look("iam-policy-new", "iam/policies/new"),
     Look("iam-refused", "iam", person="bob", status=403),
     Look("my-keys", "my-keys", person="bob"),
+    Look("members", "members", seed=people),
+    Look("members-plain", "members", person="bob", seed=people),
+    Look("tenant-settings", "settings"),
+    Look("webhooks", "webhooks", seed=webhooks),
+    Look("webhooks-empty", "webhooks", person="charlie", tenant="globex"),
+    Look("webhook", f"webhooks/{WEBHOOK}", seed=webhooks),
+    Look("account", "../../account"),
+    Look("account-email", "../../account/email"),
+    Look("account-password", "../../account/password"),
+    Look("account-second-factors", "../../account/second-factors"),
+    Look("account-sessions", "../../account/sessions"),
+    Look("sign-in", "../../sign-in", person="nobody"),
+    Look("sign-up", "../../sign-up", person="nobody"),
+    Look("password-reset", "../../password/reset", person="nobody"),
     Look("not-found", "nowhere", status=404),
     Look("forbidden", "instances/new", person="bob", status=403, seed=bob_reads_only),
 ]

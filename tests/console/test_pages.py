@@ -34,7 +34,7 @@ def test_a_page_is_accessible_and_fits(browse: Browse, lasting_cast: Cast, look:
     look.seed(lasting_cast)
     credential_create(instance=main, actor="test", role=Role.WRITE, label="web shop")
     address = f"/t/{look.tenant}/" + look.address.format(instance=main.handle, cache=cache.handle)
-    person = browse(getattr(lasting_cast, look.person))
+    person = browse(getattr(lasting_cast, look.person, None))
     person.expected_statuses = {look.status} - {200}
     page = person.open(address)
     for width, scheme in VISITS.items():
