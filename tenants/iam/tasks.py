@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from tenants.iam import services, signing, tokens
+from tenants.iam import expiry, services, signing, tokens
 
 
 @shared_task(name="iam.rotate_signing_keys")
@@ -16,3 +16,8 @@ def iam_rotate_signing_keys() -> None:
 def iam_sweep() -> None:
     services.api_key_secrets_sweep()
     tokens.refresh_tokens_sweep()
+
+
+@shared_task(name="iam.tell_expiring_keys")
+def iam_tell_expiring_keys() -> None:
+    expiry.keys_expiring_tell()

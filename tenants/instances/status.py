@@ -18,6 +18,7 @@ from engines.kit import records
 from tenants.core.errors import ConflictError
 from tenants.instances.models import Instance, InstanceStatus
 from tenants.usage.terms import term_follow
+from tenants.webhooks.services import webhook_emit
 
 _S = InstanceStatus
 
@@ -62,6 +63,11 @@ def instance_move(
                 f"the instance is {at.value}: it cannot become {to.value}", code="instance_status"
             )
         instance.status = to
+        webhook_emit(
+            tenant=instance.tenant_id,
+            event_type="instance.status",
+            data={"instance": instance.handle, "status": to.value, "before": at.value},
+        )
         if to is _S.QUARANTINED:
             retention: timedelta = settings.QUARANTINE_RETENTION
             instance.quarantined_at = timezone.now()

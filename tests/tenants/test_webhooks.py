@@ -20,6 +20,8 @@ from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tenants.core.errors import InvalidError, LimitError
+from tenants.iam.expiry import keys_expiring_tell
+from tenants.iam.services import api_key_create
 from tenants.webhooks.delivery import (
     FAILING_MAX,
     PAUSES,
@@ -37,7 +39,7 @@ from tenants.webhooks.services import (
     webhook_emit,
 )
 from tests.servers import wait_until
-from tests.tenants.cast import Cast
+from tests.tenants.cast import Cast, serving_instance
 from tests.tenants.receivers import Receiver, receiving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -294,6 +296,31 @@ def test_old_deliveries_are_forgotten_and_waiting_ones_are_not(
     webhooks_forget(now=later)
     assert only_delivery().state == "pending"
     assert WebhookEvent.objects.count() == 1
+
+
+def test_a_key_that_expires_within_a_week_is_told_of_once_for_each_date(
+    cast: Cast, receiver: Receiver
+) -> None:
+    now = timezone.now()
+    made = api_key_create(
+        actor=cast.owner, name="ci", is_own=True, expires_at=now + timedelta(days=3)
+    )
+    assert keys_expiring_tell() == 0  # nobody listens
+    endpoint_at(cast, receiver.url, "api_key.expiring")
+    assert keys_expiring_tell(now=now - timedelta(days=5)) == 0
+    assert [keys_expiring_tell() for _ in range(2)] == [1, 0]
+    assert WebhookEvent.objects.get().data["key_id"] == made.api_key.key_id
+    made.api_key.expires_at = now + timedelta(days=4)
+    made.api_key.save()
+    assert keys_expiring_tell() == 1
+
+
+def test_an_instance_tells_of_each_status(cast: Cast, receiver: Receiver, settings: Any) -> None:
+    settings.OPERATION_WAIT_IN_TASK_S = 0
+    endpoint_at(cast, receiver.url, "instance.status")
+    instance = serving_instance(cast.acme)
+    (event,) = WebhookEvent.objects.all()
+    assert event.data == {"instance": instance.handle, "status": "active", "before": "provisioning"}
 
 
 RUN_ONE = """

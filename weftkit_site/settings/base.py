@@ -341,6 +341,7 @@ CELERY_BEAT_SCHEDULE = {
         ("mail notices", "billing.mail_notices", 10.0),
         ("forget old usage keys", "usage.forget_claims", 3600.0),
         ("forget old minutes of usage", "usage.forget_minutes", 3600.0),
+        ("tell of keys that expire", "iam.tell_expiring_keys", 600.0),
         ("mail invitations", "accounts.mail_invitations", 10.0),
         ("deliver webhooks", "webhooks.deliver", 5.0),
         ("forget old webhook deliveries", "webhooks.forget", 3600.0),
