@@ -22,6 +22,7 @@ from engines.kit.iam import (
 from engines.kit.iam.vocabulary import CLOUDANT_PREFIX
 from engines.kit.records import Role
 
+STAR = Match("*", Operator.MATCHES)
 # A small alphabet, so that things meet.
 TEXT = st.text("ab-/*?é\n", max_size=8)
 NAME = st.text("ab-", min_size=1, max_size=4)
@@ -138,6 +139,31 @@ def test_who_may_grant_a_policy_may_do_all_that_it_allows(
 @given(POLICIES, POLICY)
 def test_one_may_always_grant_what_one_was_granted(policies: list[Policy], mine: Policy) -> None:
     assert iam.includes([*policies, mine], mine, CATALOGUE)
+
+
+def test_a_star_for_instances_is_not_the_tenant_itself() -> None:
+    policy = Policy("acme", actions=frozenset({"read"}), scope=Scope(instance=STAR))
+    assert iam.decide([policy], "read", Target("acme", "relational", "a"), {}).is_allowed
+    assert not iam.decide([policy], "read", Target("acme"), {}).is_allowed
+    assert not iam.decide([policy], "read", Target("acme", "relational"), {}).is_allowed
+
+
+def test_what_is_narrower_in_each_attribute_may_be_granted_and_nothing_wider() -> None:
+    dev = Match("dev-*", Operator.MATCHES)
+    held = Scope(engine=Match("relational"), instance=dev)
+    for wanted, expected in (
+        (held, True),
+        (Scope(engine=Match("relational"), instance=Match("dev-1")), True),
+        (Scope(Match("relational"), dev, Match("database"), Match("x")), True),
+        (Scope(engine=Match("relational")), False),
+        (Scope(instance=dev), False),
+        (Scope(), False),
+        (Scope(engine=STAR, instance=dev), False),
+        (Scope(engine=Match("inmemory"), instance=dev), False),
+        (Scope(engine=Match("relational"), instance=STAR), False),
+    ):
+        assert held.includes(wanted) is expected, wanted
+    assert not Scope(instance=STAR).includes(Scope())
 
 
 def test_cloudants_table_is_ibms() -> None:
