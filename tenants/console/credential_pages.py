@@ -12,6 +12,8 @@ from django.utils import timezone
 from tenants.console.forms import CredentialForm, RotateForm
 from tenants.console.instance_view import InstanceView
 from tenants.console.snippets import snippets_of
+from tenants.iam.models import ServiceId
+from tenants.iam.selectors import service_id_list
 from tenants.instances.selectors import connection_of, credential_get, credential_list
 
 
@@ -20,13 +22,14 @@ class CredentialsView(InstanceView):
     template = "console/instance_credentials.html"
 
     def get(self, request: HttpRequest, instance: str) -> HttpResponse:
-        return self.page(self._list(CredentialForm()))
+        return self.page(self._list(CredentialForm(self._services())))
 
     def post(self, request: HttpRequest, instance: str) -> HttpResponse:
-        form = CredentialForm(request.POST)
+        form = CredentialForm(self._services(), request.POST)
         data: dict[str, Any] = {}
         if form.is_valid():
-            data = {name: form.cleaned_data[name] for name in ("label", "role", "cidrs")}
+            names = form.fields.keys() & {"label", "role", "cidrs", "service_id"}
+            data = {name: form.cleaned_data[name] for name in names}
             if days := form.cleaned_data["days"]:
                 data["expires_at"] = timezone.now() + timedelta(days=int(days))
         answer = self.submit(form, "POST", "credentials", data, instance=instance)
@@ -45,6 +48,11 @@ class CredentialsView(InstanceView):
             "snippets": snippets_of(self.instance.engine, connection),
         }
         return self.page(context, template="console/secret_once.html")
+
+    def _services(self) -> list[ServiceId]:
+        if not self.actor.may("service_ids.read"):
+            return []
+        return list(service_id_list(tenant=self.actor.tenant).order_by("name", "id"))
 
     def _list(self, form: CredentialForm) -> dict[str, Any]:
         rows, pager = self.paged(credential_list(instance=self.instance))

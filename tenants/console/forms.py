@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
 
+from tenants.iam.models import ServiceId
 from tenants.instances.models import BLOCKS_MAX, CredentialRole
 from tenants.instances.selectors import engine_list
 from tenants.usage.selectors import plan_list
@@ -43,6 +45,12 @@ class InstanceForm(forms.Form):
 
 
 class CredentialForm(forms.Form):
+    """Of a person or program, or of one of `services`, whose policies it then follows."""
+
+    service_id = forms.ChoiceField(
+        required=False, label="Service id",
+        help_text="With one, its policies say what it may do here, and the role is the most of it.",
+    )  # fmt: skip
     label = forms.CharField(
         max_length=80, required=False, help_text="Which program or person uses it."
     )
@@ -56,6 +64,16 @@ class CredentialForm(forms.Form):
         required=False, widget=LINES, label="Allowed networks",
         help_text="One network a line, such as 192.0.2.0/24. Empty: from everywhere.",
     )  # fmt: skip
+
+    def __init__(self, services: Iterable[ServiceId], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [(str(service.pk), service.name) for service in services]
+        self.fields["service_id"].choices = [("", "None"), *choices]  # type: ignore[attr-defined]
+        if not choices:
+            del self.fields["service_id"]
+
+    def clean_service_id(self) -> str | None:
+        return self.cleaned_data["service_id"] or None
 
     def clean_cidrs(self) -> list[str]:
         return str(self.cleaned_data["cidrs"]).split()

@@ -158,6 +158,27 @@ def test_bob_makes_one_over_the_api_and_sees_what_it_may(
     assert client.post(address, {}, "application/json").status_code == 400
 
 
+def test_the_page_makes_one_and_says_what_it_may_now(
+    cast: Cast, instance: Instance, service: ServiceId
+) -> None:
+    client = signed_in(cast.alice)
+    place = f"/t/acme/instances/{instance.handle}/credentials"
+    fields = {"service_id": str(service.pk), "role": "admin", "label": "shop"}
+    assert client.post(place, fields).status_code == 200
+    made = Credential.objects.get(instance=instance)
+    assert made.ownership.service == service  # type: ignore[attr-defined]
+    assert "Nothing now" in client.get(place).content.decode()
+    policy_create(actor=cast.owner, subject=Subject(service=service), roles=["Writer"])
+    page = client.get(place).content.decode()
+    assert "Write<p" in page
+    assert "by the policies of app, at most admin" in page
+    # Who may not list service ids makes credentials as before.
+    bob = signed_in(cast.bob)
+    assert b"Service id" not in bob.get(place).content
+    assert bob.post(place, {"role": "read"}).status_code == 200
+    assert not hasattr(Credential.objects.exclude(pk=made.pk).get(), "ownership")
+
+
 def test_another_tenants_service_id_is_not_found(cast: Cast, instance: Instance) -> None:
     charlie = actor_of_user(user=cast.charlie, tenant="globex")
     theirs = service_id_create(actor=charlie, name="app")

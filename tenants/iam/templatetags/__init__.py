@@ -1,0 +1,1 @@
+"""Filters of pages that show what somebody may do."""
