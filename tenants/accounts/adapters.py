@@ -6,6 +6,7 @@ each end leaves its event.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -28,6 +29,22 @@ log = structlog.get_logger(__name__)
 ISSUER = "WeftKit"
 SEALED_FOR = "second factor"
 NAME_CHARACTERS_MAX = 120
+
+# allauth's notifications -> what the trail of each of the person's tenants says.
+EVENTS: Mapping[str, str] = {
+    "account/email/email_changed": "weftkit.email-address.update",
+    "account/email/email_deleted": "weftkit.email-address.remove",
+    "account/email/password_changed": "weftkit.password.update",
+    "account/email/password_reset": "weftkit.password.reset",
+    "account/email/password_set": "weftkit.password.set",
+    "mfa/email/recovery_codes_generated": "weftkit.recovery-code.create",
+    "mfa/email/totp_activated": "weftkit.second-factor.add",
+    "mfa/email/totp_deactivated": "weftkit.second-factor.remove",
+    "mfa/email/webauthn_added": "weftkit.second-factor.add",
+    "mfa/email/webauthn_removed": "weftkit.second-factor.remove",
+    "socialaccount/email/account_connected": "weftkit.provider.add",
+    "socialaccount/email/account_disconnected": "weftkit.provider.remove",
+}
 
 
 def address_of(request: HttpRequest) -> str:
@@ -76,6 +93,20 @@ class AccountAdapter(DefaultAccountAdapter):
             super().send_mail(template_prefix, email, context)
         except OSError as error:  # smtplib's errors are OSErrors too
             log.warning("a mail could not be sent", template=template_prefix, error=str(error))
+
+    def send_notification_mail(
+        self,
+        template_prefix: str,
+        user: Any,
+        context: dict[str, Any] | None = None,
+        email: str | None = None,
+    ) -> None:
+        """Tell the person by mail, and the auditors of their tenants."""
+        if action := EVENTS.get(template_prefix):
+            sign_ins.tell_tenants(
+                user, action, address_of(self.request), request_id_of(self.request)
+            )
+        super().send_notification_mail(template_prefix, user, context, email)
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):

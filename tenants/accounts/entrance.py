@@ -89,6 +89,8 @@ class SecondFactorView(CountedMixin, AuthenticateView):
         sign_ins.sign_in_count(email=self._counted, address=address_of(self.request))
 
     def form_valid(self, form: Any) -> Any:
+        if not _is_fresh(form, self.stage.login.user):
+            return self.form_invalid(form)
         sign_ins.attempts_forget(email=self._counted, address=address_of(self.request))
         return super().form_valid(form)
 
@@ -110,7 +112,20 @@ class PasswordAgainView(CountedMixin, ReauthenticateView):
 
 
 class SecondFactorAgainView(CountedMixin, SecondReauthenticateView):
-    pass
+    def count(self) -> None:
+        user = self.request.user
+        assert isinstance(user, User)
+        counted = f"second factor {user.email}"
+        sign_ins.sign_in_count(email=counted, address=address_of(self.request))
+
+    def form_valid(self, form: Any) -> Any:
+        user = self.request.user
+        assert isinstance(user, User)
+        if not _is_fresh(form, user):
+            return self.form_invalid(form)
+        counted = f"second factor {user.email}"
+        sign_ins.attempts_forget(email=counted, address=address_of(self.request))
+        return super().form_valid(form)
 
 
 def provider_sign_in(request: HttpRequest, provider_id: str) -> HttpResponse:
@@ -180,6 +195,15 @@ class InvitationView(View):
 def mail_directory() -> str:
     """Return where mails are written instead of sent; "" where they are sent."""
     return str(settings.MAIL_DIRECTORY) if "filebased" in settings.EMAIL_BACKEND else ""
+
+
+def _is_fresh(form: Any, user: User) -> bool:
+    """Take the code of a form; a passkey's answer is no code, and fresh by its challenge."""
+    code = form.cleaned_data.get("code")
+    if code is None or sign_ins.code_claim(user=user, code=code):
+        return True
+    form.add_error("code", "This code was used already.")
+    return False
 
 
 def _is_known(invitation: Invitation) -> bool:

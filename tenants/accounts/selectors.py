@@ -7,6 +7,7 @@ from uuid import UUID
 
 from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
+from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -66,9 +67,15 @@ def invitation_get(*, tenant: Tenant, invitation_id: UUID) -> Invitation:
 
 def session_list(*, user: User) -> list[UserSession]:
     """Return the live sessions of `user`, the newest first."""
-    live = Session.objects.filter(expire_date__gt=timezone.now()).values("session_key")
-    rows = UserSession.objects.filter(user=user, session_key__in=live)
-    return list(rows.order_by("-created_at")[:SESSIONS_SHOWN_MAX])
+    rows = UserSession.objects.filter(user=user).order_by("-created_at")[:SESSIONS_SHOWN_MAX]
+    keys = [row.session_key for row in rows]
+    stored = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    # A changed password ends sessions without deleting them.
+    valid = user.get_session_auth_hash()
+    live = {
+        each.session_key for each in stored if each.get_decoded().get(HASH_SESSION_KEY) == valid
+    }
+    return [row for row in rows if row.session_key in live]
 
 
 def second_factor_holders(*, user_ids: Iterable[UUID]) -> set[UUID]:

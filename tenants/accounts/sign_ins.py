@@ -24,6 +24,8 @@ from tenants.core.errors import TooManyError
 WINDOW = timedelta(minutes=15)
 # Attempts in a window. The pair comes first: who guesses from one place locks out nobody else.
 ATTEMPTS_MAX: Mapping[str, int] = {"account and address": 10, "address": 50, "account": 100}
+# Longer than an authenticator's code is taken: its own half minute, and one on either side.
+CODE_LIFE = timedelta(minutes=3)
 # Who owns one IPv6 address usually owns the network.
 IPV6_NETWORK_BITS = 64
 
@@ -77,6 +79,15 @@ def sign_in_failed(*, email: str, address: str, request_id: str, reason_code: in
     user = User.objects.filter(email=_normal(email)).first()
     if user is not None:
         _write_events(user, address, request_id, "failure", reason_code)
+
+
+def code_claim(*, user: User, code: str) -> bool:
+    """Take a one-time code; False if it was taken already, also at this very moment."""
+    now = timezone.now()
+    key = hashlib.sha256(f"code\0{user.pk}\0{code}".encode()).hexdigest()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(COUNT, {"key": key, "now": now, "ends_at": now + CODE_LIFE})
+        return bool(cursor.fetchone()[0] == 1)
 
 
 def sign_ins_forget() -> int:

@@ -197,6 +197,18 @@ OTHERS: tuple[Action, ...] = (
     Action("weftkit.audit.export"),
     Action("weftkit.file.download", severity=Severity.WARNING),
     Action("weftkit.instance.purge"),
+    Action("weftkit.email-address.remove"),
+    Action("weftkit.email-address.update", severity=Severity.CRITICAL),
+    Action("weftkit.password.reset", severity=Severity.CRITICAL),
+    Action("weftkit.password.set", severity=Severity.CRITICAL),
+    Action("weftkit.password.update", severity=Severity.CRITICAL),
+    Action("weftkit.provider.add", message="sign in by a provider from"),
+    Action("weftkit.provider.remove", message="no longer sign in by a provider from"),
+    Action(
+        "weftkit.recovery-code.create", severity=Severity.CRITICAL, message="renew recovery codes"
+    ),
+    Action("weftkit.second-factor.add"),
+    Action("weftkit.second-factor.remove"),
     Action("weftkit.invitation.accept"),
     Action("weftkit.session.start", message="sign in to"),
     Action("weftkit.token.create", message="issue access token for"),

@@ -22,6 +22,7 @@ from tenants.audit.models import AuditEvent
 from tenants.iam.services import api_key_create
 from tests.tenants.cast import PASSWORD, Cast, person, side_by_side, signed_in
 from tests.tenants.oidc_provider import Provider, providing
+from weftkit_site.settings.base import CACHES as BASE_CACHES
 
 FACTORS = "/account/second-factors"
 NEW = {
@@ -149,6 +150,17 @@ def test_a_reset_for_nobody_looks_the_same(cast: Cast) -> None:
     assert (known.status_code, known["Location"]) == (unknown.status_code, unknown["Location"])
 
 
+def test_mails_that_strangers_can_cause_are_limited(cast: Cast, settings: Any) -> None:
+    # The cache of real installations: in the database, so for all processes.
+    settings.CACHES = BASE_CACHES
+    client = Client()
+    statuses = [
+        client.post("/password/reset", {"email": cast.alice.email}).status_code for _ in range(6)
+    ]
+    assert statuses == [302] * 5 + [429]
+    assert len(mail.outbox) == 5
+
+
 # --- Second factors ------------------------------------------------------------------------------
 
 
@@ -241,6 +253,41 @@ def test_a_tenant_that_demands_a_second_factor_lets_in_only_who_has_one(cast: Ca
     assert has_second_factor(cast.bob)
     assert bob.get("/api/v1/tenants/acme/instances").status_code == 200
     assert bob.get("/t/acme/").status_code == 200
+
+
+def test_what_a_person_does_to_their_security_is_told_to_their_tenants_and_to_them(
+    lasting_cast: Cast,
+) -> None:
+    cast = lasting_cast
+    client = Client()
+    sign_in(client, cast.alice)
+    client.post("/account/confirm", {"password": PASSWORD})
+    secret = client.get(f"{FACTORS}/app").context["form"].secret
+    client.post(f"{FACTORS}/app", {"code": code_of(secret)})
+    client.post(f"{FACTORS}/app/remove")
+    new = "a long and quiet evening"
+    client.post("/account/password", {"oldpassword": PASSWORD, "password1": new, "password2": new})
+    rows = AuditEvent.objects.filter(tenant_id=cast.acme.pk).order_by("event_id")
+    told = [row.body["action"] for row in rows if "session" not in row.body["action"]]
+    assert told == [
+        "weftkit.second-factor.add",
+        "weftkit.second-factor.remove",
+        "weftkit.password.update",
+    ]
+    assert [letter.to for letter in mail.outbox] == [[cast.alice.email]] * 3
+    assert len(client.get("/api/v1/sessions").json()) == 1
+
+
+def test_two_who_use_one_code_at_the_same_moment_get_in_once(lasting_cast: Cast) -> None:
+    code = code_of(with_totp(lasting_cast.alice))
+    clients = [Client() for _ in range(4)]
+    for client in clients:
+        sign_in(client, lasting_cast.alice)
+
+    def give(client: Client) -> Any:
+        return lambda: client.post("/sign-in/second-factor", {"code": code}).status_code
+
+    assert sorted(map(str, side_by_side(*map(give, clients)))) == ["200", "200", "200", "302"]
 
 
 # --- Sessions ------------------------------------------------------------------------------------

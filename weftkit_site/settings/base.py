@@ -352,11 +352,13 @@ CELERY_BEAT_SCHEDULE = {
     ]
 }
 
-# --- Cache: limits of rates and used one-time codes, for all web processes -----------------------
+# --- Cache: limits of rates, for all web processes; in the database, so that people can sign in
+# while Redis is away. A migration of `accounts` makes the table. --------------------------------
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": env.redis_database(REDIS_URL, 2),
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "weftkit_cache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
     }
 }
 
