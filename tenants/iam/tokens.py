@@ -19,6 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from engines.kit import auth
+from tenants.api import rate_limits
 from tenants.audit.services import Asked, audit_write
 from tenants.iam import secrets, signing
 from tenants.iam.models import ApiKey, ApiKeySecret, RefreshToken
@@ -168,14 +169,40 @@ def _issue(
     family_expires_at: datetime,
     asked: Asked,
 ) -> Tokens:
+    """Make both tokens; TooManyError where the key is exchanged too often."""
+    quota = rate_limits.Quota(settings.IAM_TOKENS_PER_MINUTE, 60)
+    bucket = rate_limits.Bucket("key", f"tokens:{secret.api_key.pk}", quota)
+    rate_limits.demand(rate_limits.take([bucket]))
+    audit_write(
+        tenant_id=secret.api_key.tenant_id,
+        action="weftkit.token.create",
+        initiator=f"key:{secret.api_key.key_id}",
+        target=f"api-keys/{secret.api_key.pk}",
+        asked=asked,
+    )
     now = timezone.now()
-    issued_at = int(now.timestamp())
-    expires_at = issued_at + settings.IAM_TOKEN_LIFE_S
-    claims = {
+    claims = _claims(secret, grant, int(now.timestamp()))
+    signer = signing.signer()
+    access = jwt.encode(claims, signer.private, algorithm=ALGORITHM, headers={"kid": signer.kid})
+    text = f"wr_{auth.new_secret()}{auth.new_secret()}"
+    pepper_id = secrets.newest_pepper_id()
+    RefreshToken.objects.create(
+        secret=secret,
+        digest=auth.digest(settings.PEPPERS[pepper_id], text),
+        pepper_id=pepper_id,
+        family=family,
+        family_expires_at=family_expires_at,
+        expires_at=min(now + REFRESH_LIFE, family_expires_at),
+    )
+    return Tokens(access, text, claims["exp"])
+
+
+def _claims(secret: ApiKeySecret, grant: str, issued_at: int) -> dict[str, Any]:
+    return {
         **_identity(secret.api_key),
         "jti": uuid.uuid4().hex,
         "iat": issued_at,
-        "exp": expires_at,
+        "exp": issued_at + settings.IAM_TOKEN_LIFE_S,
         "iss": issuer(),
         "grant_type": grant,
         "scope": SCOPE,
@@ -189,26 +216,6 @@ def _issue(
             "secret": str(secret.pk),
         },
     }
-    audit_write(
-        tenant_id=secret.api_key.tenant_id,
-        action="weftkit.token.create",
-        initiator=f"key:{secret.api_key.key_id}",
-        target=f"api-keys/{secret.api_key.pk}",
-        asked=asked,
-    )
-    signer = signing.signer()
-    access = jwt.encode(claims, signer.private, algorithm=ALGORITHM, headers={"kid": signer.kid})
-    text = f"wr_{auth.new_secret()}{auth.new_secret()}"
-    pepper_id = secrets.newest_pepper_id()
-    RefreshToken.objects.create(
-        secret=secret,
-        digest=auth.digest(settings.PEPPERS[pepper_id], text),
-        pepper_id=pepper_id,
-        family=family,
-        family_expires_at=family_expires_at,
-        expires_at=min(now + REFRESH_LIFE, family_expires_at),
-    )
-    return Tokens(access, text, expires_at)
 
 
 def _identity(api_key: ApiKey) -> dict[str, Any]:

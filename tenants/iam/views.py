@@ -13,7 +13,9 @@ from django.views.decorators.csrf import csrf_exempt
 
 from engines.kit.auth import basic_credentials
 from engines.kit.errors import RequestError
+from tenants.api import rate_limits
 from tenants.audit.services import Asked
+from tenants.core.errors import TooManyError
 from tenants.core.middleware import request_id_of
 from tenants.iam import signing, tokens
 from tenants.iam.tokens import TokenRefusedError, Tokens
@@ -35,7 +37,8 @@ def _by_refresh(form: Mapping[str, str], asked: Asked) -> Tokens:
     return tokens.tokens_refreshed(refresh_token=_required(form, "refresh_token"), asked=asked)
 
 
-GRANTS: Mapping[str, Callable[[Mapping[str, str], Asked], Tokens]] = {
+Grant = Callable[[Mapping[str, str], Asked], Tokens]
+GRANTS: Mapping[str, Grant] = {
     tokens.APIKEY_GRANT: _by_key,
     tokens.REFRESH_GRANT: _by_refresh,
 }
@@ -67,9 +70,14 @@ def identity_token(request: HttpRequest) -> HttpResponse:
             credential_type="apikey" if grant is _by_key else "token",
             request_id=request_id_of(request),
         )
-        made = grant(form, asked)
+        made = _granted(grant, form, asked)
     except TokenRefusedError as refusal:
         return _refused(request, refusal)
+    except TooManyError as error:
+        too_often = TokenRefusedError("WKIAM0005E", "Too many requests.", error.message, 429)
+        answer = _refused(request, too_often)
+        answer["Retry-After"] = str(error.retry_after_s)
+        return answer
     answer = JsonResponse(
         {
             "access_token": made.access_token,
@@ -93,6 +101,17 @@ def identity_keys(request: HttpRequest) -> HttpResponse:
     answer = JsonResponse(signing.key_set())
     answer["Cache-Control"] = f"public, max-age={KEYS_MAX_AGE_S}"
     return answer
+
+
+def _granted(grant: Grant, form: Mapping[str, str], asked: Asked) -> Tokens:
+    """Grant; a key or token that is none counts against the address that it comes from."""
+    try:
+        return grant(form, asked)
+    except TokenRefusedError:
+        quota = rate_limits.quota_of("address")
+        bucket = rate_limits.Bucket("address", f"identity:{asked.address}", quota)
+        rate_limits.demand(rate_limits.take([bucket]))
+        raise
 
 
 def _form(request: HttpRequest) -> dict[str, str]:

@@ -367,3 +367,28 @@ def test_each_exchange_leaves_its_event_and_a_tokens_changes_say_so(
         ("weftkit.service-id.create", "token"),
     ]
     assert key.token not in str([event.body for event in events])
+
+
+def test_one_key_is_exchanged_so_often_and_wrong_keys_are_tried_so_often(
+    client: Client, cast: Cast, settings: Any
+) -> None:
+    settings.IAM_TOKENS_PER_MINUTE = 2
+    key = api_key_create(actor=cast.owner, name="k", role=MemberRole.MEMBER)
+    other = api_key_create(actor=cast.owner, name="o", role=MemberRole.MEMBER)
+    answers = [ask(client, **APIKEY, apikey=key.token) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].json()["errorCode"] == "WKIAM0005E"
+    assert 1 <= int(answers[2]["Retry-After"]) <= 60
+    assert RefreshToken.objects.count() == 2
+    assert ask(client, **APIKEY, apikey=other.token).status_code == 200
+    settings.API_QUOTAS = {**settings.API_QUOTAS, "address": (1, 3600)}
+    wrong = [
+        client.post(
+            "/identity/token",
+            f"grant_type={tokens.APIKEY_GRANT}&apikey=wk_x",
+            content_type=FORM,
+            REMOTE_ADDR="198.51.100.77",
+        ).status_code
+        for _ in range(2)
+    ]
+    assert wrong == [400, 429]

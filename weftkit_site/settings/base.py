@@ -272,6 +272,8 @@ QUARANTINE_RETENTION = timedelta(days=7)
 SECRET_GRACE = timedelta(hours=24)
 # How long an access token of `/identity/token` works, if its key is not revoked sooner.
 IAM_TOKEN_LIFE_S = 3600
+# One key's exchanges: each leaves an event, and a token works for an hour.
+IAM_TOKENS_PER_MINUTE = env.number("WEFTKIT_IAM_TOKENS_PER_MINUTE", 60)
 EXPORT_RETENTION = timedelta(days=7)
 UPLOAD_RETENTION = timedelta(hours=24)
 # Where drains of the kind "folder" store; empty: there are none.
