@@ -79,7 +79,9 @@ class WebhookDelivery(BaseModel):
         ]
         indexes = [
             models.Index(
-                fields=["due_at"], condition=models.Q(state="pending"), name="webhook_delivery_due"
+                fields=["endpoint", "due_at"],
+                condition=models.Q(state="pending"),
+                name="webhook_delivery_waits",
             )
         ]
 

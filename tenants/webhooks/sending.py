@@ -1,7 +1,7 @@
 """One request to one endpoint: signed after Standard Webhooks, bounded in time and size.
 
-Nothing here touches the database. An attempt gets `TOTAL_S` seconds from name to last byte; of the
-answer's body the first kibibyte is kept and no more is read.
+Nothing here touches the database. An attempt gets WEBHOOK_TIMEOUT_S from the name to the last byte;
+of the answer's body the first kibibyte is kept and no more is read.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 
 import httpx
+from django.conf import settings
 from standardwebhooks import Webhook
 
 from tenants.webhooks.targets import Target, TargetError, resolve
 
-TOTAL_S = 15.0
 EXCERPT_CHARACTERS = 1000
 EXCERPT_BYTES = 1024
 AGENT = "WeftKit-Webhooks/1"
@@ -79,12 +79,12 @@ async def send(message: Message) -> Outcome:
         return Outcome(None, reason[:300], _since_ms(started))
 
     try:
-        async with asyncio.timeout(TOTAL_S):
+        async with asyncio.timeout(settings.WEBHOOK_TIMEOUT_S):
             return await _post(await resolve(message.url), message, started)
     except TargetError as error:
         return failed(str(error))
     except TimeoutError:
-        return failed(f"no answer within {TOTAL_S:.0f} seconds")
+        return failed(f"no answer within {settings.WEBHOOK_TIMEOUT_S:g} seconds")
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ssl.SSLError, UnicodeError) as error:
         return failed(f"{type(error).__name__}: {error}".strip(": "))
 
@@ -95,7 +95,10 @@ async def _post(target: Target, message: Message, started: float) -> Outcome:
     refusal: httpx.ConnectError | None = None
     # No proxy of the environment: the connection goes to the address that was checked.
     async with httpx.AsyncClient(
-        verify=_context(), trust_env=False, timeout=TOTAL_S, follow_redirects=False
+        verify=trusted(),
+        trust_env=False,
+        timeout=settings.WEBHOOK_TIMEOUT_S,
+        follow_redirects=False,
     ) as client:
         for address in target.addresses:
             url = httpx.URL(message.url).copy_with(host=str(address), port=target.port)
@@ -149,5 +152,5 @@ def _since_ms(started: float) -> int:
 
 
 @cache
-def _context() -> ssl.SSLContext:
+def trusted() -> ssl.SSLContext:
     return ssl.create_default_context()

@@ -8,27 +8,34 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.core import mail
 from django.db import connection, transaction
 from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from deploy.local.certificates import make_certificates
 from tenants.core.errors import InvalidError, LimitError
 from tenants.iam.expiry import keys_expiring_tell
 from tenants.iam.services import api_key_create
 from tenants.webhooks.delivery import (
     FAILING_MAX,
     PAUSES,
+    PER_ENDPOINT_MAX,
+    Lane,
     deliveries_run,
+    lane_run,
     webhooks_forget,
 )
 from tenants.webhooks.models import WebhookDelivery, WebhookEndpoint, WebhookEvent
+from tenants.webhooks.sending import trusted
 from tenants.webhooks.services import (
     ENDPOINTS_PER_TENANT_MAX,
     delivery_redeliver,
@@ -321,6 +328,66 @@ def test_an_instance_tells_of_each_status(cast: Cast, receiver: Receiver, settin
     instance = serving_instance(cast.acme)
     (event,) = WebhookEvent.objects.all()
     assert event.data == {"instance": instance.handle, "status": "active", "before": "provisioning"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+def test_the_certificate_must_be_of_the_name_although_the_address_is_pinned(
+    cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    make_certificates(tmp_path, "localhost")  # and for 127.0.0.1
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    trusted.cache_clear()
+    with receiving(tmp_path, host) as receiver:
+        endpoint_at(cast, receiver.url)
+        emit(cast)
+        deliveries_run()
+        attempt = only_delivery().tries.get()
+    trusted.cache_clear()
+    if host == "127.0.0.1":  # asked for as localhost
+        assert (attempt.status, receiver.seen[0][0]["host"]) == (204, receiver.url.split("/")[2])
+    else:
+        assert "certificate verify failed" in attempt.error
+        assert receiver.seen == []
+
+
+def test_a_receiver_that_never_ends_its_answer_is_left_in_time(
+    cast: Cast, receiver: Receiver, settings: Any
+) -> None:
+    settings.WEBHOOK_TIMEOUT_S = 0.5
+    receiver.stall = threading.Event()
+    endpoint_at(cast, receiver.url)
+    emit(cast)
+    started = time.monotonic()
+    deliveries_run()
+    assert time.monotonic() - started < 5
+    assert only_delivery().tries.get().error == "no answer within 0.5 seconds"
+
+
+def test_a_heap_for_one_endpoint_keeps_no_other_waiting(cast: Cast, receiver: Receiver) -> None:
+    endpoint_at(cast, receiver.url)
+    for _ in range(3 * PER_ENDPOINT_MAX):
+        emit(cast)
+    other, _ = endpoint_create(tenant=cast.globex, actor="c", url=receiver.url)
+    endpoint_test(endpoint=other)
+    assert deliveries_run() == PER_ENDPOINT_MAX + 1
+    assert other.deliveries.get().state == "delivered"
+
+
+def test_each_lane_has_one_runner_and_failing_receivers_have_their_own(
+    lasting_cast: Cast, receiver: Receiver, postgres: Any
+) -> None:
+    endpoint_at(lasting_cast, receiver.url)
+    emit(lasting_cast)
+    receiver.will_answer(500)
+    assert lane_run(Lane.FAILING, batches=4) == 0
+    with psycopg.connect(postgres.dsn(str(connection.settings_dict["NAME"]))) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [Lane.WORKING.value])
+        assert lane_run(Lane.WORKING, batches=4) == 0
+    assert lane_run(Lane.WORKING, batches=4) == 1
+    make_due()
+    assert lane_run(Lane.WORKING, batches=4) == 0
+    assert lane_run(Lane.FAILING, batches=4) == 1
+    assert only_delivery().state == "delivered"
 
 
 RUN_ONE = """

@@ -257,6 +257,7 @@ FILES_PER_INSTANCE_MAX = env.number("WEFTKIT_FILES_PER_INSTANCE_MAX", 10)
 INSTANCES_PER_TENANT_MAX = env.number("WEFTKIT_INSTANCES_PER_TENANT_MAX", 50)
 
 # --- Webhooks ------------------------------------------------------------------------------------
+WEBHOOK_TIMEOUT_S = 15.0  # of an attempt, from the name to the last byte
 # Networks that are not public, or without TLS, where webhooks may go all the same: "127.0.0.0/8".
 WEBHOOK_NETWORKS = env.words("WEFTKIT_WEBHOOK_NETWORKS")
 
@@ -346,6 +347,7 @@ CELERY_BEAT_SCHEDULE = {
         ("tell of keys that expire", "iam.tell_expiring_keys", 600.0),
         ("mail invitations", "accounts.mail_invitations", 10.0),
         ("deliver webhooks", "webhooks.deliver", 5.0),
+        ("deliver failing webhooks", "webhooks.deliver_to_failing", 5.0),
         ("forget old webhook deliveries", "webhooks.forget", 3600.0),
         ("forget old idempotency keys", "api.forget_keys", 3600.0),
         ("rotate signing keys", "iam.rotate_signing_keys", 3600.0),
