@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,6 +15,7 @@ from tenants.accounts.models import MemberRole
 from tenants.api.idempotency import idempotent
 from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import TenantApi
+from tenants.api.strict import StrictSerializer
 from tenants.core.errors import ForbiddenError
 from tenants.iam import selectors, services
 from tenants.iam.models import ApiKey, ApiKeySecret
@@ -56,7 +57,7 @@ class ApiKeyCreated(ApiKeyOutput):
         fields = [*ApiKeyOutput.Meta.fields, "token"]
 
 
-class OwnKeyInput(serializers.Serializer[ApiKey]):
+class OwnKeyInput(StrictSerializer):
     name = serializers.CharField(max_length=80)
     expires_at = serializers.DateTimeField(allow_null=True, default=None)
     cidrs = serializers.ListField(child=serializers.CharField(max_length=43), default=list)
@@ -73,7 +74,7 @@ class ApiKeyInput(OwnKeyInput):
     service_id = serializers.UUIDField(allow_null=True, default=None)
 
 
-class ApiKeyChange(serializers.Serializer[ApiKey]):
+class ApiKeyChange(StrictSerializer):
     name = serializers.CharField(max_length=80, required=False)
     is_enabled = serializers.BooleanField(required=False)
     expires_at = serializers.DateTimeField(allow_null=True, required=False)
@@ -81,7 +82,7 @@ class ApiKeyChange(serializers.Serializer[ApiKey]):
     environment = serializers.CharField(max_length=32, allow_blank=True, required=False)
 
 
-class RerollInput(serializers.Serializer[ApiKey]):
+class RerollInput(StrictSerializer):
     grace_s = serializers.IntegerField(
         min_value=0,
         max_value=int(services.GRACE_MAX.total_seconds()),
@@ -107,6 +108,18 @@ class ApiKeyListApi(TenantApi):
         request=ApiKeyInput,
         responses={201: ApiKeyCreated},
         parameters=[IDEMPOTENT],
+        examples=[
+            OpenApiExample(
+                "From the office, for a pipeline",
+                {
+                    "name": "deploy",
+                    "role": "member",
+                    "environment": "prod",
+                    "cidrs": ["192.0.2.0/24"],
+                },
+                request_only=True,
+            )
+        ],
     )
     @idempotent
     def post(self, request: Request, tenant: str) -> Response:

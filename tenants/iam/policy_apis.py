@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,9 +16,11 @@ from tenants.accounts.selectors import member_get
 from tenants.api.idempotency import idempotent
 from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import ServiceApi, TenantApi
+from tenants.api.strict import StrictSerializer
 from tenants.iam import checks, policies, selectors, service_ids
 from tenants.iam.models import AccessPolicy, ServiceId
 
+EXAMPLE_ID = "01a210ea-aea3-7cb9-a6fe-53ab9371d6a1"
 SUBJECTS = [("service_id", "service id"), ("member", "member"), ("api_key", "API key")]
 
 
@@ -30,18 +32,18 @@ class ServiceIdOutput(serializers.ModelSerializer[ServiceId]):
         fields = ["id", "iam_id", "name", "description", "is_enabled", "created_by", "created_at"]
 
 
-class ServiceIdInput(serializers.Serializer[ServiceId]):
+class ServiceIdInput(StrictSerializer):
     name = serializers.CharField(max_length=80)
     description = serializers.CharField(max_length=300, allow_blank=True, default="")
 
 
-class ServiceIdChange(serializers.Serializer[ServiceId]):
+class ServiceIdChange(StrictSerializer):
     name = serializers.CharField(max_length=80, required=False)
     description = serializers.CharField(max_length=300, allow_blank=True, required=False)
     is_enabled = serializers.BooleanField(required=False)
 
 
-class MatchField(serializers.Serializer[Any]):
+class MatchField(StrictSerializer):
     """How one attribute is compared."""
 
     value = serializers.CharField(max_length=policies.VALUE_CHARACTERS_MAX)
@@ -50,7 +52,7 @@ class MatchField(serializers.Serializer[Any]):
     )
 
 
-class ScopeField(serializers.Serializer[Any]):
+class ScopeField(StrictSerializer):
     """What a policy covers; an attribute that is absent means all."""
 
     engine = MatchField(required=False)
@@ -59,7 +61,7 @@ class ScopeField(serializers.Serializer[Any]):
     resource = MatchField(required=False)
 
 
-class SubjectField(serializers.Serializer[Any]):
+class SubjectField(StrictSerializer):
     """Whose policy it is."""
 
     type = serializers.ChoiceField(SUBJECTS)
@@ -87,7 +89,7 @@ class PolicyOutput(serializers.Serializer[AccessPolicy]):
         return next({"type": name, "id": str(pk)} for name, pk in owners.items() if pk)
 
 
-class PolicyChange(serializers.Serializer[AccessPolicy]):
+class PolicyChange(StrictSerializer):
     roles = serializers.ListField(child=serializers.CharField(max_length=32), required=False)
     actions = serializers.ListField(child=serializers.CharField(max_length=80), required=False)
     scope = ScopeField(required=False)
@@ -206,6 +208,20 @@ class PolicyListApi(TenantApi):
         request=PolicyInput,
         responses={201: PolicyOutput},
         parameters=[IDEMPOTENT],
+        examples=[
+            OpenApiExample(
+                "A program's instances",
+                {
+                    "subject": {"type": "service_id", "id": EXAMPLE_ID},
+                    "roles": ["Viewer", "Writer"],
+                    "scope": {
+                        "engine": {"operator": "stringEquals", "value": "relational"},
+                        "instance": {"operator": "stringMatches", "value": "acme-shop-*"},
+                    },
+                },
+                request_only=True,
+            )
+        ],
     )
     @idempotent
     def post(self, request: Request, tenant: str) -> Response:

@@ -17,6 +17,7 @@ from engines.kit.records import Role
 from tenants.api.idempotency import idempotency_key, idempotent
 from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import TenantApi
+from tenants.api.strict import StrictSerializer
 from tenants.core.errors import invalid_field
 from tenants.iam.selectors import credential_role, service_id_get
 from tenants.instances import credentials, selectors
@@ -71,7 +72,7 @@ class CredentialRotated(CredentialCreated):
         fields = [*CredentialCreated.Meta.fields, "operation"]
 
 
-class CredentialInput(serializers.Serializer[Credential]):
+class CredentialInput(StrictSerializer):
     role = serializers.ChoiceField(
         CredentialRole.choices,
         required=False,

@@ -283,6 +283,30 @@ def test_policies_are_listed_by_subject_and_changed_over_the_api(
     assert client.get(address, {"subject": other}).json()["items"] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("policies", {"scoope": {}}),
+        ("policies", {"scope": {"instnace": {"value": "acme-dev"}}}),
+        ("policies", {"scope": {"instance": {"value": "acme-*", "op": "stringMatches"}}}),
+        ("api-keys", {"name": "k", "role": "member", "expires": "2030-01-01T00:00:00Z"}),
+        ("api-keys", {"name": "k", "role": "member", "cidr": ["192.0.2.0/24"]}),
+        ("my-keys", {"name": "k", "role": "read-only"}),
+    ],
+)
+def test_a_misspelt_restriction_is_refused_and_not_taken_for_none(
+    cast: Cast, service: ServiceId, name: str, body: dict[str, Any]
+) -> None:
+    if name == "policies":
+        subject = {"type": "service_id", "id": str(service.pk)}
+        body = {"subject": subject, "roles": ["Reader"], **body}
+    address = reverse(f"api:{name}", args=["acme"])
+    answer = signed_in(cast.alice).post(address, body, "application/json")
+    assert answer.status_code == 400
+    assert "There is no such field." in answer.content.decode()
+    assert not AccessPolicy.objects.exists()
+
+
 def test_the_catalogue_has_every_role_with_its_actions(cast: Cast) -> None:
     items = signed_in(cast.bob).get(reverse("api:roles")).json()["items"]
     by_name = {item["name"]: item for item in items}
