@@ -8,6 +8,7 @@ from allauth.mfa.webauthn import views as webauthn
 from allauth.socialaccount import views as social
 from allauth.socialaccount.providers.openid_connect.views import callback as provider_callback
 from django.urls import path, re_path
+from django.views.decorators.cache import never_cache
 
 from tenants.accounts import account_pages, entrance
 
@@ -80,3 +81,7 @@ urlpatterns = [
         name="mfa_remove_webauthn",
     ),
 ]
+
+# Secrets, codes and what is about one person: no cache keeps them, nor shows them after sign-out.
+for pattern in urlpatterns:
+    pattern.callback = never_cache(pattern.callback)

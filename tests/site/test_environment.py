@@ -81,3 +81,34 @@ def test_levels_of_weftkit_toml_become_pythons(
 ) -> None:
     monkeypatch.setenv("WEFTKIT_LOG_LEVEL", word)
     assert env.log_level("WEFTKIT_LOG_LEVEL") == level
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("", ("filebased", "localhost", 587, True, False)),
+        ("smtp://mail.example.org", ("smtp", "mail.example.org", 587, True, False)),
+        ("smtp://u:p%40ss@m.example.org?tls=yes", ("smtp", "m.example.org", 465, False, True)),
+        ("smtp://m.example.org:2525?tls=no", ("smtp", "m.example.org", 2525, False, False)),
+    ],
+)
+def test_mail_goes_where_its_url_says(url: str, expected: tuple[object, ...]) -> None:
+    found = env.mail(url, Path("/mails"))
+    kind = found["backend"].split(".")[-2]
+    assert (kind, found["host"], found["port"], found["starttls"], found["tls"]) == expected
+    assert found["password"] == ("p@ss" if "p%40ss" in url else "")
+
+
+@pytest.mark.parametrize("url", ["imap://m.example.org", "smtp://", "smtp://m?tls=maybe"])
+def test_a_mail_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="WEFTKIT_EMAIL_URL"):
+        env.mail(url, Path("/mails"))
+
+
+def test_a_providers_secret_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env.oidc_provider(tmp_path) == {}
+    monkeypatch.setenv("WEFTKIT_OIDC_ISSUER", "https://id.example.org/realm")
+    monkeypatch.setenv("WEFTKIT_OIDC_CLIENT_ID", "weftkit")
+    (tmp_path / "oidc.secret").write_text("hush\n")
+    (app,) = env.oidc_provider(tmp_path)["openid_connect"]["APPS"]
+    assert (app["name"], app["client_id"], app["secret"]) == ("id.example.org", "weftkit", "hush")

@@ -175,6 +175,8 @@ def test_an_authenticator_app_is_set_up_and_its_recovery_codes_are_shown_once(ca
     assert answer["Location"] == f"{FACTORS}/codes"
     codes = client.get(answer["Location"]).context["unused_codes"]
     assert len(set(codes)) == 10
+    for address in ("codes", "app", ""):
+        assert "no-store" in client.get(f"{FACTORS}/{address}".rstrip("/"))["Cache-Control"]
     again = client.get(f"{FACTORS}/codes").content.decode()
     assert not any(code in again for code in codes)
     stored = str(list(Authenticator.objects.values_list("data", flat=True)))
