@@ -19,6 +19,7 @@ from tenants.accounts.models import User
 from tests.console.browser import CHROMIUM, Person, sign_in
 from tests.servers import PostgresServer, RedisServer, wait_until
 from tests.tenants.conftest import cast, django_db_modify_db_settings, lasting_cast
+from tests.tenants.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, providing
 
 __all__ = ["cast", "django_db_modify_db_settings", "lasting_cast"]
 
@@ -48,8 +49,19 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
+def provider() -> Iterator[Provider]:
+    """The OpenID provider that the live daphne knows; a test sets its `claims`."""
+    with providing() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
 def live(
-    postgres: PostgresServer, redis: RedisServer, servers_home: Path, django_db_setup: None
+    postgres: PostgresServer,
+    redis: RedisServer,
+    servers_home: Path,
+    django_db_setup: None,
+    provider: Provider,
 ) -> Iterator[str]:
     """The address of a daphne that serves the test database."""
     with socket.socket() as probe:
@@ -62,6 +74,11 @@ def live(
         "WEFTKIT_DATABASE_URL": postgres.dsn(str(connection.settings_dict["NAME"])),
         "WEFTKIT_REDIS_URL": f"unix://{redis.socket}",
         "WEFTKIT_PORT_OFFSET": "0",
+        "WEFTKIT_OIDC_ISSUER": provider.url,
+        "WEFTKIT_OIDC_NAME": "Example",
+        "WEFTKIT_OIDC_CLIENT_ID": CLIENT_ID,
+        "WEFTKIT_OIDC_CLIENT_SECRET": CLIENT_SECRET,
+        "WEFTKIT_OIDC_SIGN_UP": "yes",
     }
     with (servers_home / "daphne.log").open("wb") as log:
         process = subprocess.Popen(

@@ -19,6 +19,7 @@ from tests.console.browser import Person, sign_in
 from tests.console.conftest import Browse
 from tests.servers import wait_until
 from tests.tenants.cast import PASSWORD, Cast
+from tests.tenants.oidc_provider import Provider
 
 NEW_PASSWORD = "a long and quiet evening"
 
@@ -152,3 +153,18 @@ def test_an_invited_person_joins_from_the_link(browse: Browse, lasting_cast: Cas
     page.wait_for_url("**/t/acme/")
     fay = User.objects.get(email="fay@example.org")
     assert Membership.objects.get(user=fay).role == MemberRole.AUDITOR
+
+
+def test_a_person_comes_by_an_openid_provider_and_names_their_organisation(
+    at_localhost: Person, provider: Provider
+) -> None:
+    provider.claims = {"sub": "7", "email": "gil@example.org", "email_verified": True}
+    page = at_localhost.open("/sign-in")
+    page.get_by_role("button", name="Sign in with Example").click()
+    page.get_by_label("Organisation").fill("gilco")
+    page.get_by_role("button", name="Make it").click()
+    page.wait_for_url("**/t/gilco/")
+    # Its answer is the one thing that another host was asked for.
+    asked = [fault for fault in at_localhost.faults if f"{provider.url}/authorize" in fault]
+    assert len(asked) == 1
+    at_localhost.faults.remove(asked[0])
