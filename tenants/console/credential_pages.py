@@ -6,14 +6,17 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from tenants.console.explorer.access import MADE_BY
 from tenants.console.forms import CredentialForm, RotateForm
 from tenants.console.instance_view import InstanceView
 from tenants.console.snippets import snippets_of
 from tenants.iam.models import ServiceId
 from tenants.iam.selectors import service_id_list
+from tenants.instances.models import Credential, Instance
 from tenants.instances.selectors import connection_of, credential_get, credential_list
 
 
@@ -55,7 +58,7 @@ class CredentialsView(InstanceView):
         return list(service_id_list(tenant=self.actor.tenant).order_by("name", "id"))
 
     def _list(self, form: CredentialForm) -> dict[str, Any]:
-        rows, pager = self.paged(credential_list(instance=self.instance))
+        rows, pager = self.paged(_listed(self.instance))
         return {"credentials": rows, "pager": pager, "form": form, "now": timezone.now()}
 
 
@@ -84,3 +87,10 @@ class CredentialRevokeView(InstanceView):
     def post(self, request: HttpRequest, instance: str, credential_id: UUID) -> HttpResponse:
         self.change("DELETE", "credential", instance=instance, credential_id=credential_id)
         return self.back("instance-credentials", "Revoked. It stops working within a second.")
+
+
+def _listed(instance: Instance) -> QuerySet[Credential]:
+    """Return the credentials without those that the data explorer had for a quarter of an hour."""
+    return credential_list(instance=instance).exclude(
+        created_by__startswith=MADE_BY, revoked_at__isnull=False
+    )

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tenants.console.api_calls import RefusedError
+from tenants.console.explorer.access import MADE_BY
 from tenants.console.forms import AccessForm, InstanceForm, PlanForm, TagsForm
 from tenants.console.instance_view import InstanceView
 from tenants.console.page_view import ConsoleView
@@ -86,6 +87,7 @@ class ConnectView(InstanceView):
         if not may_connect:
             return self.page()
         live = credential_list(instance=self.instance).filter(revoked_at=None)
+        live = live.exclude(created_by__startswith=MADE_BY)
         known = list(live.order_by("created_at").values_list("username", flat=True))
         wanted = request.GET.get("user", "")
         username = wanted if wanted in known else next(iter(known), "")

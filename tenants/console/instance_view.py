@@ -33,6 +33,7 @@ class Tab:
 TABS: tuple[Tab, ...] = (
     Tab("Connect", "instance", "instances.read"),
     Tab("Metrics", "instance-metrics", "usage.read"),
+    Tab("Data", "instance-data", "instances.read", frozenset({"inmemory", "relational"})),
     Tab("Credentials", "instance-credentials", "credentials.read"),
     Tab("Operations", "instance-operations", "operations.read"),
     Tab("Settings", "instance-settings", "instances.update"),

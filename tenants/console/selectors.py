@@ -16,6 +16,7 @@ from tenants.billing.drafting import rated
 from tenants.billing.models import Notice
 from tenants.billing.months import month_after, month_start
 from tenants.billing.selectors import currency_now, notice_list
+from tenants.console.explorer.access import MADE_BY
 from tenants.instances.models import Credential, Instance, InstanceStatus
 from tenants.instances.selectors import instance_list
 from tenants.operations.models import LIVE, Operation, OperationState
@@ -148,6 +149,7 @@ def start_of(instances: list[Instance]) -> Start:
         return Start(None, has_credential=False, is_used=False)
     first = min(instances, key=lambda instance: instance.created_at)
     live = Credential.objects.filter(instance__in=instances, revoked_at=None)
+    live = live.exclude(created_by__startswith=MADE_BY)
     return Start(
         first,
         has_credential=live.exists(),

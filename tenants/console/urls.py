@@ -9,6 +9,7 @@ from tenants.console import credential_pages as credentials
 from tenants.console import instance_pages as instances
 from tenants.console import operation_pages as operations
 from tenants.console import overview
+from tenants.console.explorer import page as explorer
 from tenants.iam import pages as iam
 from tenants.webhooks import pages as webhooks
 
@@ -28,6 +29,7 @@ PAGES: list[tuple[str, str, type[View]]] = [
     (f"{INSTANCE}/credentials", "instance-credentials", credentials.CredentialsView),
     (f"{CREDENTIAL}/revoke", "credential-revoke", credentials.CredentialRevokeView),
     (f"{CREDENTIAL}/rotate", "instance-credentials-rotate", credentials.CredentialRotateView),
+    (f"{INSTANCE}/data", "instance-data", explorer.DataView),
     (f"{INSTANCE}/delete", "instance-delete", instances.DeleteView),
     (f"{INSTANCE}/metrics", "instance-metrics", instances.MetricsView),
     (f"{INSTANCE}/metrics.json", "instance-series", instances.SeriesView),

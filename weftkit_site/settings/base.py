@@ -23,6 +23,8 @@ PUBLIC_HOST = env.text("WEFTKIT_PUBLIC_HOST", "localhost")
 REGION = env.text("WEFTKIT_REGION", "local")
 TLS_CERT = env.text("WEFTKIT_TLS_CERT")
 TLS_CA_PUBLIC = env.text("WEFTKIT_TLS_CA_PUBLIC")
+# Where the data explorer reaches the data plane: as clients do, unless the network says otherwise.
+DATAPLANE_HOST = env.text("WEFTKIT_DATAPLANE_HOST", PUBLIC_HOST)
 CONSOLE_PORT = (8443 if TLS_CERT else 8088) + PORT_OFFSET
 CONSOLE_URL = f"{'https' if TLS_CERT else 'http'}://{PUBLIC_HOST}:{CONSOLE_PORT}"
 
@@ -336,6 +338,7 @@ CELERY_BEAT_SCHEDULE = {
         ("remove logs that no backup needs", "backups.expire_wal", 600.0),
         ("wrap backups' keys anew", "backups.rewrap_keys", 3600.0),
         ("drop expired secrets", "instances.sweep_secrets", 300.0),
+        ("end what the data explorer used", "console.sweep_access", 300.0),
         ("sample what is held", "usage.sample", 300.0),
         ("follow storage quotas", "billing.follow_quotas", 5.0),
         ("follow overdue invoices", "billing.follow_overdue", 60.0),

@@ -1,0 +1,305 @@
+"""Runs the text of the SQL console: within a time, a number of rows, and a number of bytes.
+
+The text is sent as it is, and may hold several statements. Rows come one by one, so that a result
+that is too large is given up while it arrives, not when it is in memory. A running text can be
+cancelled from another request of the same person in this process.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import select
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import postgres, pq
+
+from engines.kit.records import Role
+from tenants.console.explorer.access import KEYRING, Access
+from tenants.core.errors import ConflictError, TooManyError
+
+DATABASE = "weftkit"  # of every relational instance
+TEXT_CHARACTERS_MAX = 100_000
+BYTES_MAX = 8 * 2**20
+ROWS_MAX = 1000
+SECONDS_MAX = 60
+RESULTS_MAX = 20
+NOTICES_MAX = 20
+CONNECT_SECONDS = 5
+# The data plane learns of a new credential within a second.
+NEW_SECONDS = 5.0
+RUNNING_PER_PERSON_MAX = 3
+RUNNING_MAX = 24
+
+STATUS, FIELD = pq.ExecStatus, pq.DiagnosticField
+
+
+@dataclass(slots=True)
+class Result:
+    """One statement's result; a value None is NULL."""
+
+    columns: list[tuple[str, str]] = field(default_factory=list)
+    rows: list[list[str | None]] = field(default_factory=list)
+    tag: str = ""
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the server, or a limit of the console, refused. `position` counts characters from 1."""
+
+    message: str
+    sqlstate: str = ""
+    detail: str = ""
+    hint: str = ""
+    position: int = 0
+
+
+@dataclass(slots=True)
+class Run:
+    """What became of a text: the results before the failure, if there was one."""
+
+    results: list[Result] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    failure: Failure | None = None
+    milliseconds: int = 0
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class _TooLateError(Exception):
+    pass
+
+
+class Running:
+    """The texts that run in this process: who may run one more, and what can be cancelled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[tuple[str, str], psycopg.Connection | None] = {}
+
+    @contextlib.contextmanager
+    def entered(self, who: str, run_id: str) -> Iterator[None]:
+        """Count one text of a person for the length of the block."""
+        with self._lock:
+            mine = sum(name == who for name, _ in self._runs)
+            if (who, run_id) in self._runs:
+                raise ConflictError("this text runs already")
+            if mine >= RUNNING_PER_PERSON_MAX or len(self._runs) >= RUNNING_MAX:
+                raise TooManyError("too many statements run at once", retry_after_s=1)
+            self._runs[who, run_id] = None
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._runs[who, run_id]
+
+    def connected(self, who: str, run_id: str, connection: psycopg.Connection) -> None:
+        with self._lock:
+            if (who, run_id) in self._runs:
+                self._runs[who, run_id] = connection
+
+    def cancel(self, who: str, run_id: str) -> bool:
+        """Ask the server to cancel; False if nothing of that id runs here."""
+        with self._lock:
+            connection = self._runs.get((who, run_id))
+        if connection is None or connection.closed:
+            return False
+        with contextlib.suppress(psycopg.Error):
+            connection.cancel_safe(timeout=CONNECT_SECONDS)
+        return True
+
+
+RUNNING = Running()
+
+
+def sql_run(
+    *, access: Access, text: str, who: str, run_id: str, seconds: int = 10, rows: int = 100
+) -> Run:
+    """Run `text`. What the server refuses is in the result, not raised."""
+    seconds, rows = min(seconds, SECONDS_MAX), min(rows, ROWS_MAX)
+    run = Run()
+    with RUNNING.entered(who, run_id):
+        started = time.monotonic()
+        try:
+            with _connected(access, seconds) as connection:
+                RUNNING.connected(who, run_id, connection)
+                _collect(connection, text, run, rows, time.monotonic() + seconds)
+        except psycopg.Error as error:
+            run.failure = run.failure or _failure_of(error)
+        run.milliseconds = round((time.monotonic() - started) * 1000)
+    return run
+
+
+@contextlib.contextmanager
+def _connected(access: Access, seconds: int) -> Iterator[psycopg.Connection]:
+    read_only = "on" if access.role is Role.READ else "off"
+    options = f"-c statement_timeout={seconds * 1000} -c default_transaction_read_only={read_only}"
+    connection = _signed_in(access, options)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _signed_in(access: Access, options: str) -> psycopg.Connection:
+    deadline = access.made_at + NEW_SECONDS
+    while True:
+        try:
+            return psycopg.connect(
+                host=access.host,
+                port=access.port,
+                user=access.username,
+                password=access.password,
+                dbname=DATABASE,
+                sslmode="prefer",
+                connect_timeout=CONNECT_SECONDS,
+                application_name="weftkit-console",
+                options=options,
+                autocommit=True,
+            )
+        except psycopg.OperationalError as error:
+            if "28P01" not in str(error.sqlstate or "") and "password" not in str(error):
+                raise
+            if time.monotonic() > deadline:
+                KEYRING.forget(access)
+                raise
+        time.sleep(0.1)
+
+
+def _collect(
+    connection: psycopg.Connection, text: str, run: Run, rows: int, deadline: float
+) -> None:
+    """Send `text` and fill `run`; what was too much ends the connection."""
+    raw = connection.pgconn
+    connection.add_notice_handler(lambda notice: _note(run, notice))
+    raw.send_query(text.encode())
+    raw.set_single_row_mode()
+    # The server's own limit comes first; this is for one that does not answer.
+    reader = _Reader(raw, deadline + CONNECT_SECONDS)
+    current = Result()
+    try:
+        while (answer := reader.next()) is not None:
+            status = answer.status
+            if status == STATUS.FATAL_ERROR:
+                run.failure = _failure_of_result(answer)
+            elif status == STATUS.SINGLE_TUPLE:
+                current = _with_row(run, current, answer, rows)
+            elif status in (STATUS.TUPLES_OK, STATUS.COMMAND_OK, STATUS.EMPTY_QUERY):
+                _ended(run, current, answer)
+                current = Result()
+            else:
+                run.failure = Failure("COPY to and from the client is not part of this console.")
+                raise _TooLateError
+            if current.is_cut and len(current.rows) >= rows:
+                _cut(connection, run)
+                return
+    except _TooLargeError:
+        run.failure = Failure(f"The result is larger than {BYTES_MAX // 2**20} MiB.")
+        _cut(connection, run)
+    except _TooLateError:
+        run.failure = run.failure or Failure("The server did not answer in time.")
+        _cut(connection, run)
+
+
+class _Reader:
+    """Results one after another, with a deadline and a count of the bytes that came."""
+
+    def __init__(self, raw: pq.abc.PGconn, deadline: float) -> None:
+        self._raw = raw
+        self._deadline = deadline
+        self._bytes = 0
+
+    def next(self) -> pq.abc.PGresult | None:
+        while self._raw.is_busy():
+            left = self._deadline - time.monotonic()
+            if left <= 0 or not select.select([self._raw.socket], [], [], left)[0]:
+                raise _TooLateError
+            waiting = array.array("i", [0])
+            fcntl.ioctl(self._raw.socket, termios.FIONREAD, waiting)
+            self._bytes += waiting[0]
+            if self._bytes > BYTES_MAX:
+                raise _TooLargeError
+            self._raw.consume_input()
+        return self._raw.get_result()
+
+
+def _with_row(run: Run, current: Result, answer: pq.abc.PGresult, rows: int) -> Result:
+    if not current.columns:
+        current.columns = _columns(answer)
+        if len(run.results) < RESULTS_MAX:
+            run.results.append(current)
+    if len(current.rows) >= rows:
+        current.is_cut = True
+    else:
+        current.rows.append([_text(answer.get_value(0, i)) for i in range(answer.nfields)])
+    return current
+
+
+def _ended(run: Run, current: Result, answer: pq.abc.PGresult) -> None:
+    current.tag = (answer.command_status or b"").decode(errors="replace")
+    if not current.columns:
+        current.columns = _columns(answer)
+        if current.tag and len(run.results) < RESULTS_MAX:
+            run.results.append(current)
+
+
+def _cut(connection: psycopg.Connection, run: Run) -> None:
+    """Stop the server's work on what nobody will read; the rest of the text is not run."""
+    with contextlib.suppress(psycopg.Error):
+        connection.cancel_safe(timeout=CONNECT_SECONDS)
+    connection.close()
+    if run.results and run.results[-1].is_cut:
+        run.results[-1].tag = run.results[-1].tag or "more rows were not read"
+
+
+def _columns(answer: pq.abc.PGresult) -> list[tuple[str, str]]:
+    found = []
+    for index in range(answer.nfields):
+        known = postgres.types.get(answer.ftype(index))
+        name = (answer.fname(index) or b"").decode(errors="replace")
+        found.append((name, known.name if known else str(answer.ftype(index))))
+    return found
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
+
+
+def _note(run: Run, notice: psycopg.errors.Diagnostic) -> None:
+    if len(run.notices) < NOTICES_MAX:
+        run.notices.append(f"{notice.severity}: {notice.message_primary}"[:1000])
+
+
+def _failure_of(error: psycopg.Error) -> Failure:
+    diagnostic = error.diag
+    return Failure(
+        message=(diagnostic.message_primary or str(error).strip() or "The connection failed.")[
+            :2000
+        ],
+        sqlstate=error.sqlstate or "",
+        detail=diagnostic.message_detail or "",
+        hint=diagnostic.message_hint or "",
+    )
+
+
+def _failure_of_result(answer: pq.abc.PGresult) -> Failure:
+    def part(name: pq.DiagnosticField) -> str:
+        return (answer.error_field(name) or b"").decode(errors="replace")
+
+    position = part(FIELD.STATEMENT_POSITION)
+    return Failure(
+        message=part(FIELD.MESSAGE_PRIMARY) or "The server refused the statement.",
+        sqlstate=part(FIELD.SQLSTATE),
+        detail=part(FIELD.MESSAGE_DETAIL),
+        hint=part(FIELD.MESSAGE_HINT),
+        position=int(position) if position.isdecimal() else 0,
+    )
