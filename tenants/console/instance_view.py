@@ -12,6 +12,7 @@ from engines import registry
 from engines.kit.iam import Target
 from tenants.accounts.actors import Actor
 from tenants.accounts.permissions import ACTIONS
+from tenants.console.explorer.access import role_of
 from tenants.console.navigation import Link
 from tenants.console.page_view import ConsoleView
 from tenants.console.selectors import operation_running, state_of
@@ -21,19 +22,20 @@ from tenants.instances.selectors import instance_get
 
 @dataclass(frozen=True, slots=True)
 class Tab:
-    """A page of an instance; of all engines, or of those named."""
+    """A page of an instance, of all engines or those named; some need a role inside of it."""
 
     label: str
     page: str
     action: str
     engines: frozenset[str] = frozenset()
+    has_data: bool = False
 
 
 # Add a row with your page; the order is that of the tabs.
 TABS: tuple[Tab, ...] = (
     Tab("Connect", "instance", "instances.read"),
     Tab("Metrics", "instance-metrics", "usage.read"),
-    Tab("Data", "instance-data", "instances.read", frozenset({"inmemory", "relational"})),
+    Tab("Data", "instance-data", "instances.read", frozenset({"inmemory", "relational"}), True),
     Tab("Credentials", "instance-credentials", "credentials.read"),
     Tab("Operations", "instance-operations", "operations.read"),
     Tab("Settings", "instance-settings", "instances.update"),
@@ -78,7 +80,9 @@ class InstanceView(ConsoleView):
                 or (tab.page != "instance" and here.startswith(tab.page)),
             )
             for tab in TABS
-            if tab.action in rights and (not tab.engines or self.instance.engine in tab.engines)
+            if tab.action in rights
+            and (not tab.engines or self.instance.engine in tab.engines)
+            and (not tab.has_data or role_of(self.actor, self.instance) is not None)
         ]
 
 

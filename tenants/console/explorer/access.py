@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from engines.kit.iam import data_role
+from engines.kit.iam import data_action
 from engines.kit.records import Role
 from tenants.accounts.actors import Actor
 from tenants.audit.services import Asked, audit_write
@@ -83,7 +83,10 @@ KEYRING = Keyring()
 def role_of(actor: Actor, instance: Instance) -> Role | None:
     """Return the strongest role that the actor has inside an instance; None: no data for it."""
     target = actor.target(engine=instance.engine, instance=instance.handle)
-    return data_role(actor.policies, target)
+    strongest_first = reversed(ORDER)
+    return next(
+        (r for r in strongest_first if actor.may(data_action(r, instance.engine), target)), None
+    )
 
 
 def access_of(
