@@ -1,22 +1,18 @@
-"""The console's pages through Django's client: what they change and refuse, who finds what."""
+"""The console's pages through Django's client: what they change, refuse and show."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from django.test import Client
-from django.urls import reverse
 from django.utils import timezone
 
 from engines.kit.records import Role
 from tenants.accounts.models import MemberRole
 from tenants.audit.models import AuditEvent
-from tenants.console.page_view import ConsoleView
-from tenants.console.urls import PAGES
 from tenants.instances.credentials import credential_create
 from tenants.instances.models import Credential, Instance
 from tenants.operations.models import Operation
@@ -29,61 +25,6 @@ NEW = {"engine": "relational", "plan": "lite", "blocks": "1", "name": "shop"}
 @pytest.fixture(autouse=True)
 def _no_patience(settings: Any) -> None:
     settings.OPERATION_WAIT_IN_TASK_S = 0
-
-
-def arguments(cast: Cast, instance: Instance) -> dict[str, Any]:
-    """Return a value for each name that stands in an address."""
-    made = credential_create(instance=instance, actor="test", role=Role.READ)
-    return {
-        "tenant": "acme",
-        "instance": instance.handle,
-        "credential_id": made.credential.pk,
-        "operation_id": Operation.objects.filter(instance=instance).latest("created_at").pk,
-    }
-
-
-def address_of(route: str, name: str, values: dict[str, Any]) -> str:
-    """Return the address of a page; ids that this file does not know are of nothing."""
-    wanted: dict[str, Any] = {"tenant": values["tenant"]}
-    for kind, key in re.findall(r"<(?:(\w+):)?(\w+)>", route):
-        unknown: Any = UUID(int=7) if kind == "uuid" else 7 if kind == "int" else "none"
-        wanted[key] = values.get(key, unknown)
-    return reverse(f"console:{name}", kwargs=wanted)
-
-
-def methods_of(view: Any) -> list[str]:
-    return [method for method in ("get", "post") if hasattr(view, method)]
-
-
-@pytest.mark.parametrize(("route", "name", "view"), PAGES, ids=[name for _, name, _ in PAGES])
-def test_a_page_is_behind_sign_in_and_is_nobody_elses(
-    cast: Cast, route: str, name: str, view: Any
-) -> None:
-    assert issubclass(view, ConsoleView)
-    address = address_of(route, name, arguments(cast, serving_instance(cast.acme)))
-    for method in methods_of(view):
-        assert method.upper() in view.actions, "a method without a rule"
-        answer = getattr(Client(), method)(address)
-        assert (answer.status_code, answer.headers["Location"]) == (
-            302, f"/sign-in?next={address}",
-        )  # fmt: skip
-        answer = getattr(signed_in(cast.charlie), method)(address)
-        assert answer.status_code == 404
-        assert b"acme-" not in answer.content
-
-
-@pytest.mark.parametrize(("route", "name", "view"), PAGES, ids=[name for _, name, _ in PAGES])
-def test_what_is_anothers_is_not_found_through_ones_own_tenant(
-    cast: Cast, route: str, name: str, view: Any
-) -> None:
-    values = {**arguments(cast, serving_instance(cast.acme)), "tenant": "globex"}
-    address = address_of(route, name, values)
-    for method in methods_of(view):
-        answer = getattr(signed_in(cast.charlie), method)(address)
-        # 409: Charlie is the last owner of globex, and cannot leave it.
-        own = {200, 204, 302, 400, 409, 422}
-        assert answer.status_code in ({404} if "<" in route else own)
-        assert b"acme-main" not in answer.content
 
 
 def test_creating_an_instance_starts_its_operation_and_leaves_the_apis_event(cast: Cast) -> None:
