@@ -141,9 +141,12 @@ class ConsoleView(View):
         answer.headers["HX-Trigger"] = json.dumps({"toast": {"text": text, "level": level}})
         return answer
 
-    def paged(self, rows: QuerySet[_Row], *, limit: int = 50) -> tuple[list[_Row], dict[str, str]]:
+    def paged(
+        self, rows: QuerySet[_Row], *, limit: int = 50, ordering: str = "-id"
+    ) -> tuple[list[_Row], dict[str, str]]:
         """Return one page of `rows`, newest first, and `pager` for `components/pager.html`."""
         paginator = NewestFirst()
+        paginator.ordering = ordering
         paginator.page_size = limit
         try:
             found = paginator.paginate_queryset(rows, Request(self.request), view=None)

@@ -5,6 +5,7 @@ from django.urls import path
 from django.views import View
 
 from tenants.accounts import account_pages, entrance, member_pages
+from tenants.audit import pages as audit
 from tenants.console import credential_pages as credentials
 from tenants.console import instance_pages as instances
 from tenants.console import operation_pages as operations
@@ -45,6 +46,12 @@ PAGES: list[tuple[str, str, type[View]]] = [
     (f"{OPERATION}/cancel", "operation-cancel", operations.OperationCancelView),
     (f"{OPERATION}/reset", "operation-reset", operations.OperationResetView),
     (f"{OPERATION}/retry", "operation-retry", operations.OperationRetryView),
+    ("audit", "audit", audit.EventsView),
+    ("audit/data-events", "audit-data", audit.DataEventsView),
+    ("audit/drains", "audit-drains", audit.DrainsView),
+    ("audit/drains/<uuid:drain_id>", "audit-drain", audit.DrainView),
+    ("audit/events/<uuid:event_id>", "audit-event", audit.EventView),
+    ("audit/integrity", "audit-integrity", audit.IntegrityView),
     ("iam", "iam", iam.ServiceIdsView),
     ("iam/check", "iam-check", iam.CheckView),
     ("iam/keys", "iam-keys", iam.KeysView),

@@ -14,6 +14,9 @@ from django.utils import timezone
 
 from tenants.accounts.invitations import invitation_create
 from tenants.accounts.models import Invitation, MemberRole
+from tenants.audit.chain import chains_link
+from tenants.audit.models import AuditDrain
+from tenants.audit.services import audit_write
 from tenants.iam.models import ServiceId
 from tenants.iam.policies import Subject, policy_create
 from tenants.iam.service_ids import service_id_create
@@ -33,6 +36,28 @@ def nothing(cast: Cast) -> None:
 def bob_reads_only(cast: Cast) -> None:
     """Take from Bob what lets him create."""
     cast.bob.memberships.update(role="read-only")
+
+
+def audit(cast: Cast) -> None:
+    """Seed events of each kind and a drain that has failed, once."""
+    if AuditDrain.objects.filter(tenant=cast.acme).exists():
+        return
+    wanted = [
+        ("weftkit.instance.create", "instances/acme-shop", "success", 202),
+        ("weftkit.credential.create", "instances/acme-shop/credentials/1", "success", 201),
+        ("weftkit.instance.delete", "instances/acme-shop", "failure", 403),
+        ("weftkit.session.start", "console", "failure", 401),
+    ]
+    for action, target, outcome, code in wanted:
+        audit_write(
+            tenant_id=cast.acme.pk, action=action, initiator="user:alice@example.org",
+            target=target, outcome=outcome, reason_code=code, address="192.0.2.7",
+        )  # fmt: skip
+    AuditDrain.objects.create(
+        tenant=cast.acme, name="siem", kind="webhook", created_by="user:alice@example.org",
+        config={"url": "https://siem.example.org/weftkit"}, failures=3, last_error="answered 503",
+    )  # fmt: skip
+    chains_link()
 
 
 def iam(cast: Cast) -> None:
@@ -100,6 +125,12 @@ PAGES = [
     Look("instance-settings", "instances/{instance}/settings"),
     Look("operations", "operations"),
     Look("operations-empty", "operations", person="charlie", tenant="globex"),
+    Look("audit", "audit", seed=audit),
+    Look("audit-data", "audit/data-events"),
+    Look("audit-drains", "audit/drains", seed=audit),
+    Look("audit-integrity", "audit/integrity", seed=audit),
+    Look("audit-nothing-found", "audit?actor=user:nobody"),
+    Look("audit-refused", "audit", person="bob", status=403),
     Look("iam", "iam", seed=iam),
     Look("iam-check", "iam/check?action=weftkit.relational.data.read", seed=iam),
     Look("iam-keys", "iam/keys", seed=iam),
