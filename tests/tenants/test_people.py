@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
+from django.apps import apps
+from django.contrib.auth.hashers import MD5PasswordHasher
 from django.core import mail
 from django.test import Client
 
@@ -31,6 +34,17 @@ NEW = {
     "organisation": "erinco",
     "password1": "a long and quiet evening",
 }
+
+
+class CountingHasher(MD5PasswordHasher):
+    """Counts how often a password is digested: the work that a stopwatch could see."""
+
+    algorithm = "counting"
+    count = 0
+
+    def encode(self, password: str, salt: str) -> str:
+        type(self).count += 1
+        return super().encode(password, salt)
 
 
 def sign_in(client: Client, user: User, password: str = PASSWORD) -> Any:
@@ -422,3 +436,37 @@ def test_an_owner_hands_the_tenant_over_and_may_leave_then(cast: Cast) -> None:
     ] == ("forbidden")
     assert alice.post(f"{address}/leave").status_code == 204
     assert alice.get(address).status_code == 404
+
+
+def test_numbers_beyond_all_sessions_and_passkeys_are_not_found(cast: Cast) -> None:
+    client = Client()
+    sign_in(client, cast.alice)
+    client.post("/account/confirm", {"password": PASSWORD})
+    assert client.delete(f"/api/v1/sessions/{10**30}").status_code == 404
+    assert client.get(f"{FACTORS}/passkeys/{10**30}").status_code == 404
+    assert client.post("/account/sessions", {"session": "9" * 9}).status_code == 302
+
+
+@pytest.mark.parametrize(
+    "email", ["alice@example.org", "nobody@example.org", "keyless@example.org"]
+)
+def test_every_refusal_of_a_password_costs_as_much_work(
+    cast: Cast, settings: Any, email: str
+) -> None:
+    User.objects.create_user("keyless@example.org")
+    settings.PASSWORD_HASHERS = [f"{__name__}.CountingHasher"]
+    User.objects.filter(pk=cast.alice.pk).update(password=CountingHasher().encode("x", "salt"))
+    CountingHasher.count = 0
+    answer = Client().post("/sign-in", {"login": email, "password": "wrong"})
+    assert answer.status_code == 200
+    assert CountingHasher.count == 1
+
+
+def test_people_of_an_older_version_sign_in_after_the_migration(cast: Cast) -> None:
+    EmailAddress.objects.all().delete()
+    assert sign_in(Client(), cast.alice)["Location"] == "/sign-in/email"
+    EmailAddress.objects.all().delete()
+    name = "tenants.accounts.migrations.0003_tenant_requires_second_factor_invitation"
+    import_module(name).note_addresses(apps, None)
+    assert sign_in(Client(), cast.alice)["Location"] == "/"
+    assert EmailAddress.objects.filter(verified=True, primary=True).count() == 3
