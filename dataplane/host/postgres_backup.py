@@ -15,6 +15,7 @@ from typing import Any
 from dataplane.host import paths, template
 from dataplane.host.depot import FileMissingError, Stored
 from dataplane.host.door import Door
+from dataplane.host.feed import Connection
 from dataplane.host.postgres_archive import compressed
 from dataplane.host.postgres_manifest import Manifest, MemberTap
 from dataplane.host.postgres_program import ProgramError, connection_arguments, running
@@ -90,33 +91,42 @@ class PgBaseBackup:
     async def _attempt(self, wanted: BaseBackup) -> BaseBackupDone | None:
         """Take the backup; None where the server went away, which says nothing about the next."""
         started_at = now()
-        progress = self._order.progress
+        started: datetime | None = None
         try:
             connection = await connect(self._door)
-            started = await connection.fetchval(STARTED)
         except AWAY:
             return None
         try:
-            await connection.execute(SLOT, f"task_{self._order.task_id.replace('-', '')}")
-            progress.done_bytes = 0
-            # Of an increment nobody knows the size before its end.
-            size = await connection.fetchval(SIZE)
-            progress.total_bytes = size if wanted.parent_manifest is None else 0
+            try:
+                started = await self._begin(connection, wanted)
+            except AWAY:
+                return None
             return await asyncio.to_thread(self._save, wanted, started_at)
         except ProgramError as error:
             is_increment = wanted.parent_manifest is not None
+            if error.code == "disk_full":
+                raise
             if is_increment and any(word in error.said for word in NOT_INCREMENTAL):
                 raise TaskError(
                     "incremental_unavailable",
                     "what changed since the earlier backup is not known; take a full one",
                 ) from error
-            if error.code == "disk_full" or await _is_same(self._door, started):
+            if await _is_same(self._door, started):
                 raise
-            return None
-        except AWAY:
             return None
         finally:
             connection.terminate()
+
+    async def _begin(self, connection: Connection, wanted: BaseBackup) -> datetime:
+        """Have the log kept while our session lasts; return when the server was started."""
+        progress = self._order.progress
+        await connection.execute(SLOT, f"task_{self._order.task_id.replace('-', '')}")
+        progress.done_bytes = 0
+        # Of an increment nobody knows the size before its end.
+        size = await connection.fetchval(SIZE)
+        progress.total_bytes = size if wanted.parent_manifest is None else 0
+        started: datetime = await connection.fetchval(STARTED)
+        return started
 
     def _save(self, wanted: BaseBackup, started_at: datetime) -> BaseBackupDone:
         tap = MemberTap()
@@ -162,7 +172,7 @@ class PgBaseBackup:
             yield chunk
 
 
-async def _is_same(door: Door, started: datetime) -> bool:
+async def _is_same(door: Door, started: datetime | None) -> bool:
     """Say whether the server is still the one that was started then."""
     try:
         connection = await connect(door)

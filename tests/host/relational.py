@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import psycopg
 
 from dataplane.host import paths
+from engines.kit.pg_tasks import ShipWal
 from engines.kit.records import Desired, InstanceRecord, Limits
-from engines.kit.tasks import State, Wish
+from engines.kit.tasks import Kind, State, Wish
 from tests.host.conftest import ControlPlane, HostProcess, make_record
 from tests.servers import wait_until
 
@@ -67,3 +69,18 @@ def kept(host: HostProcess, record: InstanceRecord) -> list[str]:
 
 def workplace(host: HostProcess, record: InstanceRecord) -> Path:
     return paths.workplace(paths.data_dir(host.home, record.instance_id))
+
+
+def new_name() -> str:
+    return f"exports/{secrets.token_hex(16)}"
+
+
+def content(host: HostProcess, name: str) -> bytes:
+    return b"".join(part.read_bytes() for part in sorted((host.home / "files" / name).iterdir()))
+
+
+def ship(control: ControlPlane, record: InstanceRecord, count: int = 64) -> tuple[str, Json]:
+    """Ship the archive up to the commit, which stays to be wished."""
+    names = tuple(new_name() for _ in range(count))
+    task = control.start_task(record, Kind.PG_SHIP_WAL, **ShipWal(names).to_json())
+    return task, control.wait_task(task, State.PREPARED)["result"]

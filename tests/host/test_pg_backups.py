@@ -19,7 +19,7 @@ import pytest
 
 from dataplane.files import exchange_names
 from dataplane.host import paths
-from engines.kit.pg_tasks import BaseBackup, ShipWal
+from engines.kit.pg_tasks import BaseBackup
 from engines.kit.records import InstanceRecord, Limits
 from engines.kit.tasks import Kind, State, Wish
 from tests.host.conftest import ControlPlane, HostProcess
@@ -28,10 +28,14 @@ from tests.host.relational import (
     ARCHIVED,
     MEBIBYTE,
     Json,
+    archive,
     commit,
+    content,
     kept,
+    new_name,
     running_instance,
     session,
+    ship,
     workplace,
 )
 from tests.servers import wait_until
@@ -58,14 +62,6 @@ def insert(host: HostProcess, record: InstanceRecord, first: int, last: int) -> 
     return row[0]
 
 
-def new_name() -> str:
-    return f"exports/{secrets.token_hex(16)}"
-
-
-def content(host: HostProcess, name: str) -> bytes:
-    return b"".join(part.read_bytes() for part in sorted((host.home / "files" / name).iterdir()))
-
-
 def back_up(
     control: ControlPlane, host: HostProcess, record: InstanceRecord, parent: Json | None = None
 ) -> Json:
@@ -79,13 +75,6 @@ def back_up(
         }
     task = control.start_task(record, Kind.PG_BASE_BACKUP, **wanted)
     return wanted | control.wait_task(task, State.DONE)["result"]
-
-
-def ship(control: ControlPlane, record: InstanceRecord, count: int = 64) -> tuple[str, Json]:
-    """Ship the archive up to the commit, which stays to be wished."""
-    names = tuple(new_name() for _ in range(count))
-    task = control.start_task(record, Kind.PG_SHIP_WAL, **ShipWal(names).to_json())
-    return task, control.wait_task(task, State.PREPARED)["result"]
 
 
 def test_base_backup_is_one_gzipped_tar_with_its_manifest_and_its_wal(
@@ -591,3 +580,37 @@ def test_what_a_reader_has_locked_itself_out_with_does_not_come_along(
             assert connection.execute("SHOW cluster_name").fetchone() == ("demo-roles",)
             hba = connection.execute("SELECT count(*) FROM pg_hba_file_rules").fetchone()
             assert hba == (2,)
+
+
+def test_segments_wait_in_the_server_while_the_archive_takes_none(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    insert(host, instance, 1, 10)
+    task, shipped = ship(control, instance)
+    commit(control, task)
+    folder = archive(host, instance)
+    folder.chmod(0o500)
+    insert(host, instance, 11, 20)
+    with session(host, instance, "weftkit") as connection:
+        connection.execute("SELECT pg_switch_wal()")
+        failed = "SELECT failed_count > 0 FROM pg_stat_archiver"
+        wait_until(lambda: connection.execute(failed).fetchone() == (True,), "the archiver fails")
+    assert ids(host, instance) == list(range(1, 21)), "served all the same"
+    assert kept(host, instance) == []
+    folder.chmod(0o700)
+    insert(host, instance, 21, 21)
+    task, shipped = ship(control, instance)
+    assert len(shipped["segments"]) == 2
+    assert shipped["covered_until"] is not None
+
+
+def test_plan_without_backups_runs_as_before(control: ControlPlane, host: HostProcess) -> None:
+    with running_instance(control, "demo-none", Limits()) as record:
+        with session(host, record, "weftkit") as connection:
+            connection.execute("CREATE TABLE t (id int)")
+            connection.execute("SELECT pg_switch_wal()")
+            waiting = "SELECT archived_count FROM pg_stat_archiver"
+            wait_until(
+                lambda: connection.execute(waiting).fetchone() == (1,), "the segment is let go"
+            )
+        assert kept(host, record) == []
