@@ -4,7 +4,7 @@
         data/                        PostgreSQL's data directory, or Redis' working directory
         server.log, server.log.1     what the server wrote; bounded in size
         workplace/                   of a task that makes new data for it, while that goes on
-        archive/                     closed WAL segments that are not shipped yet
+        archive/                     closed WAL segments that are not shipped; `archive.sh` fills it
         instance.json                which engine and server version made `data`
         hibernated                   there while the instance sleeps
     <home>/files/                    exports and imports, see `depot`

@@ -32,7 +32,12 @@ from dataplane.host.door import Door
 from dataplane.host.hibernation import Activity
 from dataplane.host.overdue import end_overdue
 from dataplane.host.postgres_roles import RESTORE_ACCESS
-from dataplane.host.postgres_settings import render, server_connections
+from dataplane.host.postgres_settings import (
+    ARCHIVE_SCRIPT,
+    archive_script,
+    render,
+    server_connections,
+)
 from dataplane.host.process import ServerProcess, adopt, children, clear_directory
 from dataplane.host.server import ServerError, Site, directory_bytes, log
 from dataplane.host.settings import HostSettings
@@ -245,8 +250,10 @@ class PostgresServer:
             socket_dir=self._door.inner.parent,
             version=template.postgres_version(self._settings.postgres_bin),
             extensions=template.extension_directory(self._settings.postgres_bin, self._templates),
-            archive=paths.archive(self._site.instance_dir),
         ).encode()
+        if record.limits.wal_archive:
+            script = archive_script(paths.archive(self._site.instance_dir))
+            write_atomically(self._site.instance_dir / ARCHIVE_SCRIPT, script.encode())
         path = self._site.data / "postgresql.conf"
         if path.read_bytes() == text:
             return False

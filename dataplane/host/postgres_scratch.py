@@ -136,7 +136,6 @@ class PostgresScratch:
             socket_dir=self.door.outer.parent,
             version=template.postgres_version(bins),
             extensions=template.extension_directory(bins, templates),
-            archive=self._site.instance_dir / "archive",
         )
         text += setting_lines({**APART, **settings})
         write_atomically(self.data / "postgresql.conf", text.encode())

@@ -33,6 +33,9 @@ ARCHIVE_SECONDS = 60
 # Compressed segments that nobody fetches: from here on gaps, before the disk is full.
 ARCHIVE_BYTES_MAX = 4096 * MEBIBYTE
 ARCHIVE_NOTHING = "/bin/true"
+# Everybody may SHOW it, so it names no path of the host; the server works in its data directory.
+ARCHIVE_SCRIPT = "archive.sh"
+ARCHIVE_COMMAND = f"/bin/sh ../{ARCHIVE_SCRIPT} %p"
 
 FIXED = {
     # The socket is the only door (design.md section 3).
@@ -107,7 +110,6 @@ def render(
     socket_dir: Path,
     version: tuple[int, ...],
     extensions: Path,
-    archive: Path,
 ) -> str:
     """Return the file's text."""
     memory = limits.memory_bytes
@@ -125,7 +127,7 @@ def render(
         "temp_file_limit": _temporary_kilobytes(limits.storage_bytes),
         "fsync": "on" if limits.fsync else "off",
         "dynamic_shared_memory_type": _dynamic_shared_memory(),
-        "archive_command": archive_command(archive) if limits.wal_archive else ARCHIVE_NOTHING,
+        "archive_command": ARCHIVE_COMMAND if limits.wal_archive else ARCHIVE_NOTHING,
         "archive_timeout": f"{ARCHIVE_SECONDS if limits.wal_archive else 0}s",
         "summarize_wal": "on" if limits.wal_archive or limits.wal_summaries else "off",
     }
@@ -141,25 +143,22 @@ def setting_lines(settings: Mapping[str, str]) -> str:
     return "".join(f"{name} = {_quoted(value)}\n" for name, value in sorted(settings.items()))
 
 
-def archive_command(archive: Path) -> str:
+def archive_script(archive: Path) -> str:
     """Return what the server runs with each closed segment."""
-    return f"{_archive_program()} keep %p {_argument(archive)} {ARCHIVE_BYTES_MAX}"
+    words = shlex.join([str(archive), str(ARCHIVE_BYTES_MAX)])
+    return f'exec {_archive_program()} keep "$1" {words}\n'
 
 
 def restore_command(archive: Path) -> str:
     """Return what a recovering server runs for each segment that it wants."""
-    return f"{_archive_program()} fetch {_argument(archive)} %f %p"
+    words = f"{_archive_program()} fetch {shlex.quote(str(archive))}"
+    return words.replace("%", "%%") + " %f %p"
 
 
 def _archive_program() -> str:
     # -I -S: nothing of the environment, no site packages; 15 ms instead of 40.
-    program = f"{_argument(Path(sys.executable))} -I -S"
-    return f"{program} {_argument(Path(postgres_archive.__file__).resolve())}"
-
-
-def _argument(path: Path) -> str:
-    """Return a path as one word of a shell's command in which `%` is the server's."""
-    return shlex.quote(str(path)).replace("%", "%%")
+    program = Path(postgres_archive.__file__).resolve()
+    return shlex.join([sys.executable, "-I", "-S", str(program)])
 
 
 def _kilobytes(wanted: int, low: int, high: int) -> str:

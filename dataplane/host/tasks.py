@@ -84,6 +84,7 @@ class Tasks:
         self._rows = TaskRows(settings.database_url, settings.host_name, self._on_rows)
         self._places = {lane: asyncio.Semaphore(count) for lane, count in PLACES.items()}
         self._stages: dict[str, asyncio.Task[None]] = {}
+        self._at_work: dict[str, str] = {}  # task -> the instance in whose workplace it is
         self._progress: dict[str, Progress] = {}
         self._is_swept = False
 
@@ -114,8 +115,13 @@ class Tasks:
                 continue
             if (row.state, row.wish) == (State.PREPARED, Wish.PREPARE):
                 continue  # nothing to do before the next wish
+            has_workplace = row.kind != Kind.PG_SHIP_WAL
+            if has_workplace and row.instance_id in self._at_work.values():
+                continue  # a task that has ended for everybody else still removes its rests
             keeper = self._keeper_of(row.instance_id)
             if keeper is not None:
+                if has_workplace:
+                    self._at_work[row.task_id] = row.instance_id
                 self._begin(row.task_id, self._stage(row, self._order(row, keeper)))
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -126,6 +132,7 @@ class Tasks:
     def _ended(self, name: str) -> None:
         task = self._stages.pop(name)
         self._progress.pop(name, None)
+        self._at_work.pop(name, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task_stage_failed", task_id=name, exc_info=error)
             return  # the periodic look tries again, not at once

@@ -614,3 +614,12 @@ def test_plan_without_backups_runs_as_before(control: ControlPlane, host: HostPr
                 lambda: connection.execute(waiting).fetchone() == (1,), "the segment is let go"
             )
         assert kept(host, record) == []
+
+
+def test_clients_see_no_path_of_the_host_in_the_settings(
+    host: HostProcess, instance: InstanceRecord
+) -> None:
+    with session(host, instance, "readonly") as connection:
+        rows = connection.execute("SELECT name, setting FROM pg_settings").fetchall()
+    told = [name for name, setting in rows if setting and str(host.home.parent) in setting]
+    assert told == []

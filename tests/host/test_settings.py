@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,14 @@ from dataplane.host.binaries import (
     find_redis_server,
     server_version,
 )
-from dataplane.host.postgres_settings import render, server_connections
+from dataplane.host.postgres_settings import (
+    ARCHIVE_COMMAND,
+    ARCHIVE_SCRIPT,
+    archive_script,
+    render,
+    restore_command,
+    server_connections,
+)
 from engines.kit.records import Limits
 from tests.host.conftest import make_record
 
@@ -32,7 +40,6 @@ def conf(limits: Limits, version: tuple[int, ...] = (18, 4)) -> dict[str, str]:
         socket_dir=Path("/s"),
         version=version,
         extensions=Path("/e"),
-        archive=Path("/a"),
     )
     return dict(re.findall(r"^(\w+) = '(.*)'$", text, re.MULTILINE))
 
@@ -147,9 +154,33 @@ def test_quote_in_a_path_cannot_end_the_value() -> None:
         socket_dir=Path("/a'b\\c"),
         version=(18,),
         extensions=Path("/e"),
-        archive=Path("/a"),
     )
     assert "unix_socket_directories = '/a''b\\\\c'\n" in text
+
+
+def test_archive_reaches_its_place_whatever_the_path_is_called(tmp_path: Path) -> None:
+    odd = tmp_path / "a'b $(touch x) %p;\\" / "archive"
+    odd.parent.mkdir()
+    segment = tmp_path / "000000010000000000000001"
+    segment.write_bytes(b"log")
+    script = tmp_path / ARCHIVE_SCRIPT
+    script.write_text(archive_script(odd))
+    subprocess.run(["/bin/sh", script, segment], check=True, cwd=tmp_path, env={})
+    # As PostgreSQL does: its own words first, then the shell's.
+    words = {"%%": "%", "%f": segment.name, "%p": "back"}
+    command = re.sub("%.", lambda found: words[found[0]], restore_command(odd))
+    subprocess.run(["/bin/sh", "-c", command], check=True, cwd=tmp_path, env={})
+    assert (tmp_path / "back").read_bytes() == b"log"
+    assert not (tmp_path / "x").exists()
+
+
+def test_settings_that_clients_may_read_name_no_path_of_the_host() -> None:
+    settings = conf(Limits(wal_archive=True))
+    assert settings["archive_command"] == ARCHIVE_COMMAND
+    assert "/home" not in ARCHIVE_COMMAND
+    assert (settings["archive_timeout"], settings["summarize_wal"]) == ("60s", "on")
+    assert conf(Limits())["archive_command"] == "/bin/true"
+    assert conf(Limits(wal_summaries=True))["summarize_wal"] == "on"
 
 
 def test_snapshot_gives_back_the_records_and_forgives_a_broken_file(tmp_path: Path) -> None:
