@@ -12,12 +12,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dataplane.files import exchange_names
 from dataplane.host import paths
 from engines.kit.pg_tasks import BaseBackup
 from engines.kit.records import InstanceRecord, Limits
@@ -27,15 +25,17 @@ from tests.host.rdb_files import upload
 from tests.host.relational import (
     ARCHIVED,
     MEBIBYTE,
-    Json,
-    archive,
-    commit,
+    back_up,
     content,
+    ids,
+    insert,
     kept,
     new_name,
+    restore,
     running_instance,
     session,
-    ship,
+    shipped_wal,
+    staged,
     workplace,
 )
 from tests.servers import wait_until
@@ -48,33 +48,6 @@ def instance(control: ControlPlane, host: HostProcess) -> Iterator[InstanceRecor
         with session(host, record) as connection:
             connection.execute("CREATE TABLE t (id bigint PRIMARY KEY, v text)")
         yield record
-
-
-def insert(host: HostProcess, record: InstanceRecord, first: int, last: int) -> datetime:
-    """Insert rows and return the server's time just after their commit."""
-    with session(host, record) as connection:
-        connection.execute(
-            "INSERT INTO t SELECT n, repeat('x', 100) || n FROM generate_series(%s::int, %s) AS n",
-            (first, last),
-        )
-        row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    return row[0]
-
-
-def back_up(
-    control: ControlPlane, host: HostProcess, record: InstanceRecord, parent: Json | None = None
-) -> Json:
-    """Take a base backup; return its result with the names of its files."""
-    wanted = BaseBackup(new_name(), new_name()).to_json()
-    if parent is not None:
-        wanted["parent_manifest"] = {
-            "file": parent["manifest_file"],
-            "size_bytes": parent["manifest_size_bytes"],
-            "sha256": parent["manifest_sha256"],
-        }
-    task = control.start_task(record, Kind.PG_BASE_BACKUP, **wanted)
-    return wanted | control.wait_task(task, State.DONE)["result"]
 
 
 def test_base_backup_is_one_gzipped_tar_with_its_manifest_and_its_wal(
@@ -128,136 +101,6 @@ def test_increment_without_summaries_says_that_a_full_one_is_needed(
             lambda: not paths.workplace(paths.data_dir(host.home, record.instance_id)).exists(),
             "nothing is left",
         )
-
-
-def test_shipped_segments_leave_the_host_only_after_the_commit(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord
-) -> None:
-    written = insert(host, instance, 1, 100)
-    task, shipped = ship(control, instance)
-    names = [each["name"] for each in shipped["segments"]]
-    assert names == sorted(names)
-    assert [f"{name}.gz" for name in names] == kept(host, instance), "the archive has them still"
-    assert datetime.fromisoformat(shipped["covered_until"]) > written - timedelta(seconds=1)
-    assert shipped["left"] == 0
-    for each in shipped["segments"]:
-        data = content(host, each["file"])
-        assert (len(data), hashlib.sha256(data).hexdigest()) == (each["size_bytes"], each["sha256"])
-        assert len(gzip.decompress(data)) == 4 * MEBIBYTE
-    commit(control, task)
-    assert kept(host, instance) == []
-    folder = host.home / "files" / shipped["segments"][0]["file"]
-    wait_until(lambda: not folder.exists(), "the copies are removed")
-
-
-def test_cancelled_shipping_keeps_the_archive_and_few_names_take_the_oldest(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord
-) -> None:
-    for number in range(3):
-        insert(host, instance, number * 10, number * 10 + 9)
-        with session(host, instance, "weftkit") as connection:
-            connection.execute("SELECT pg_switch_wal()")
-    wait_until(lambda: len(kept(host, instance)) == 3, "three segments are archived")
-    there = kept(host, instance)
-    task, shipped = ship(control, instance, count=2)
-    assert [f"{each['name']}.gz" for each in shipped["segments"]] == there[:2]
-    assert (shipped["left"], shipped["covered_until"]) == (1, None)
-    control.wish(task, Wish.CANCEL)
-    control.wait_task(task, State.CANCELLED)
-    assert kept(host, instance) == there
-
-
-def test_nobody_writes_then_nothing_is_shipped_and_the_cover_goes_on(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord
-) -> None:
-    insert(host, instance, 1, 10)
-    task, first = ship(control, instance)
-    commit(control, task)
-    task, second = ship(control, instance)
-    commit(control, task)
-    assert second["segments"] == []
-    assert second["covered_until"] > first["covered_until"]
-
-
-def test_open_transaction_is_covered_only_once_it_has_ended(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord
-) -> None:
-    with session(host, instance) as connection:
-        with connection.transaction():
-            connection.execute("INSERT INTO t VALUES (1, 'late')")
-            task, first = ship(control, instance)
-            commit(control, task)
-        task, second = ship(control, instance)
-    assert second["segments"], "its commit is in a later segment"
-    assert second["covered_until"] > first["covered_until"]
-    commit(control, task)
-
-
-def test_sleeping_instance_is_covered_without_being_woken(
-    control: ControlPlane, host: HostProcess
-) -> None:
-    limits = replace(ARCHIVED, hibernate_after_s=1)
-    with running_instance(control, "demo-sleeper", limits) as record:
-        with session(host, record) as connection:
-            connection.execute("CREATE TABLE t (id bigint PRIMARY KEY, v text)")
-        insert(host, record, 1, 10)
-        control.wait(record, "hibernated")
-        task, shipped = ship(control, record)
-        assert shipped["segments"]
-        assert shipped["covered_until"] is not None
-        commit(control, task)
-        assert control.observed(record)["state"] == "hibernated"
-
-
-def test_backup_wakes_a_sleeping_instance(control: ControlPlane, host: HostProcess) -> None:
-    with running_instance(control, "demo-asleep", Limits(hibernate_after_s=1)) as record:
-        control.wait(record, "hibernated")
-        assert back_up(control, host, record)["size_bytes"] > 0
-
-
-def test_archive_without_reader_has_gaps_before_the_disk_is_full(tmp_path: Path) -> None:
-    from dataplane.host import postgres_archive
-
-    first, second = (tmp_path / f"0000000100000000000000{n:02X}" for n in (1, 2))
-    first.write_bytes(secrets.token_bytes(1000))
-    second.write_bytes(b"second")
-    spool = tmp_path / "archive"
-    assert postgres_archive.keep(first, spool, 100) == 0
-    assert postgres_archive.keep(second, spool, 100) == 0
-    assert [path.name for path in spool.iterdir()] == [f"{first.name}.gz"]
-    assert postgres_archive.keep(first, spool, 100) == 0, "kept already, and the same"
-    first.write_bytes(b"other")
-    assert postgres_archive.keep(first, spool, 100) == 1
-
-
-def ids(host: HostProcess, record: InstanceRecord) -> list[int]:
-    with session(host, record) as connection:
-        return [row[0] for row in connection.execute("SELECT id FROM t ORDER BY id").fetchall()]
-
-
-def staged(host: HostProcess, *backups: Json) -> list[Json]:
-    """Store backups in the depot once more, as the control plane brings them back."""
-    return [
-        upload(host.home, content(host, done["file"]), 700_001)
-        | {name: done[name] for name in ("unpacked_bytes", "finished_at")}
-        for done in backups
-    ]
-
-
-def shipped_wal(control: ControlPlane, host: HostProcess, record: InstanceRecord) -> list[Json]:
-    """Ship all of the archive, and store it in the depot once more."""
-    task, shipped = ship(control, record)
-    found = [each | upload(host.home, content(host, each["file"])) for each in shipped["segments"]]
-    assert shipped["left"] == 0
-    commit(control, task)
-    return found
-
-
-def restore(control: ControlPlane, record: InstanceRecord, **wanted: Any) -> Json:
-    """Restore into an instance and return the task's row."""
-    task = control.start_task(record, Kind.PG_RESTORE, **wanted)
-    control.wait_task(task, State.PREPARED)
-    return commit(control, task)
 
 
 def facts(host: HostProcess, record: InstanceRecord) -> list[tuple[str, int]]:
@@ -426,124 +269,6 @@ def test_names_that_nobody_made_up_reach_no_file(
     assert control.wait_task(task, State.FAILED)["code"] == "unsupported"
 
 
-def test_killed_host_takes_the_backup_when_it_is_back(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord
-) -> None:
-    insert(host, instance, 1, 50_000)
-    wanted = BaseBackup(new_name(), new_name()).to_json()
-    task = control.start_task(instance, Kind.PG_BASE_BACKUP, **wanted)
-    wait_until(lambda: (host.home / "files" / f"{wanted['file']}.new").exists(), "it is written")
-    host.end(signal.SIGKILL)
-    assert not (host.home / "files" / wanted["file"]).exists(), "whole or not there"
-    host.start()
-    done = wanted | control.wait_task(task, State.DONE)["result"]
-    task = control.start_task(instance, Kind.PG_VERIFY, chain=staged(host, done))
-    assert control.wait_task(task, State.DONE)["result"]["rows"] == 50_000
-    with session(host, instance, "weftkit") as connection:
-        slots = connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone()
-    assert slots == (0,), "nothing holds back the log"
-
-
-def test_killed_server_is_backed_up_when_it_is_back(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord
-) -> None:
-    insert(host, instance, 1, 50_000)
-    wanted = BaseBackup(new_name(), new_name()).to_json()
-    task = control.start_task(instance, Kind.PG_BASE_BACKUP, **wanted)
-    wait_until(lambda: (host.home / "files" / f"{wanted['file']}.new").exists(), "it is written")
-    os.kill(host.postgres_pid(instance), signal.SIGKILL)
-    done = wanted | control.wait_task(task, State.DONE)["result"]
-    task = control.start_task(instance, Kind.PG_VERIFY, chain=staged(host, done))
-    assert control.wait_task(task, State.DONE)["result"]["rows"] == 50_000
-
-
-@pytest.mark.parametrize("moment", ["unpacking", "recovering", "prepared", "committing"])
-def test_killed_host_finishes_the_restore_when_it_is_back(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord, moment: str
-) -> None:
-    insert(host, instance, 1, 10)
-    full = back_up(control, host, instance)
-    insert(host, instance, 11, 20_000)
-    wal = shipped_wal(control, host, instance)
-    with running_instance(control, "demo-killed") as target:
-        task = control.start_task(target, Kind.PG_RESTORE, chain=staged(host, full), wal=wal)
-        place = workplace(host, target)
-        if moment == "unpacking":
-            wait_until((place / "chain-00" / "base").exists, "it unpacks")
-        elif moment == "recovering":
-            wait_until((place / "data" / "postmaster.pid").exists, "it recovers")
-        else:
-            control.wait_task(task, State.PREPARED)
-        if moment == "committing":
-            control.wish(task, Wish.COMMIT)
-            wait_until(lambda: control.task(task)["state"] in ("committing", "done"), "it commits")
-        host.end(signal.SIGKILL)
-        host.start()
-        control.wait_task(task, State.PREPARED, State.DONE)
-        commit(control, task)
-        assert ids(host, target) == list(range(1, 20_001))
-        wait_until(lambda: not place.exists(), "the old data are removed")
-
-
-@pytest.mark.parametrize("is_exchanged", [False, True])
-def test_host_killed_at_the_exchange_goes_on_from_either_side_of_it(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord, is_exchanged: bool
-) -> None:
-    insert(host, instance, 1, 10)
-    chain = staged(host, back_up(control, host, instance))
-    with running_instance(control, "demo-exchange") as target:
-        task = control.start_task(target, Kind.PG_RESTORE, chain=chain)
-        control.wait_task(task, State.PREPARED)
-        host.end(signal.SIGKILL)
-        served = paths.data_dir(host.home, target.instance_id) / "data"
-        os.kill(host.postgres_pid(target), signal.SIGQUIT)
-        wait_until(lambda: not (served / "postmaster.pid").exists(), "the server ended")
-        if is_exchanged:
-            exchange_names(served, workplace(host, target) / "data")
-        control.wish(task, Wish.COMMIT)
-        control.put_task(task, State.COMMITTING)
-        host.start()
-        control.wait_task(task, State.DONE)
-        assert ids(host, target) == list(range(1, 11))
-        wait_until(lambda: not workplace(host, target).exists(), "the old data are removed")
-
-
-def test_new_data_on_which_the_server_does_not_start_are_exchanged_back(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord
-) -> None:
-    insert(host, instance, 1, 10)
-    chain = staged(host, back_up(control, host, instance))
-    insert(host, instance, 11, 20)
-    there = kept(host, instance)
-    task = control.start_task(instance, Kind.PG_RESTORE, chain=chain)
-    control.wait_task(task, State.PREPARED)
-    (workplace(host, instance) / "data" / "global" / "pg_control").write_bytes(b"a failing disk")
-    control.wish(task, Wish.COMMIT)
-    row = control.wait_task(task, State.FAILED)
-    assert row["detail"] == "the server did not start with the new content; it serves the old"
-    assert ids(host, instance) == list(range(1, 21))
-    assert set(there) <= set(kept(host, instance)), "its log is archived as before"
-
-
-def test_segment_shipped_twice_after_a_kill_is_the_same(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord
-) -> None:
-    insert(host, instance, 1, 10)
-    task, first = ship(control, instance)
-    host.end(signal.SIGKILL)
-    control.put_task(task, State.RUNNING)
-    host.start()
-    second = control.wait_task(task, State.PREPARED)["result"]
-    # The server may have cleaned up by itself meanwhile, which is one more.
-    assert second["segments"][: len(first["segments"])] == first["segments"]
-    control.put_task(task, State.COMMITTING)
-    host.end(signal.SIGKILL)
-    host.start()
-    control.wish(task, Wish.COMMIT)
-    control.wait_task(task, State.DONE)
-    assert kept(host, instance) == []
-
-
 def test_cancelled_restore_leaves_the_old_data_and_no_rests(
     control: ControlPlane, host: HostProcess, instance: InstanceRecord
 ) -> None:
@@ -580,46 +305,3 @@ def test_what_a_reader_has_locked_itself_out_with_does_not_come_along(
             assert connection.execute("SHOW cluster_name").fetchone() == ("demo-roles",)
             hba = connection.execute("SELECT count(*) FROM pg_hba_file_rules").fetchone()
             assert hba == (2,)
-
-
-def test_segments_wait_in_the_server_while_the_archive_takes_none(
-    control: ControlPlane, host: HostProcess, instance: InstanceRecord
-) -> None:
-    insert(host, instance, 1, 10)
-    task, shipped = ship(control, instance)
-    commit(control, task)
-    folder = archive(host, instance)
-    folder.chmod(0o500)
-    insert(host, instance, 11, 20)
-    with session(host, instance, "weftkit") as connection:
-        connection.execute("SELECT pg_switch_wal()")
-        failed = "SELECT failed_count > 0 FROM pg_stat_archiver"
-        wait_until(lambda: connection.execute(failed).fetchone() == (True,), "the archiver fails")
-    assert ids(host, instance) == list(range(1, 21)), "served all the same"
-    assert kept(host, instance) == []
-    folder.chmod(0o700)
-    insert(host, instance, 21, 21)
-    task, shipped = ship(control, instance)
-    assert len(shipped["segments"]) == 2
-    assert shipped["covered_until"] is not None
-
-
-def test_plan_without_backups_runs_as_before(control: ControlPlane, host: HostProcess) -> None:
-    with running_instance(control, "demo-none", Limits()) as record:
-        with session(host, record, "weftkit") as connection:
-            connection.execute("CREATE TABLE t (id int)")
-            connection.execute("SELECT pg_switch_wal()")
-            waiting = "SELECT archived_count FROM pg_stat_archiver"
-            wait_until(
-                lambda: connection.execute(waiting).fetchone() == (1,), "the segment is let go"
-            )
-        assert kept(host, record) == []
-
-
-def test_clients_see_no_path_of_the_host_in_the_settings(
-    host: HostProcess, instance: InstanceRecord
-) -> None:
-    with session(host, instance, "readonly") as connection:
-        rows = connection.execute("SELECT name, setting FROM pg_settings").fetchall()
-    told = [name for name, setting in rows if setting and str(host.home.parent) in setting]
-    assert told == []
