@@ -105,9 +105,21 @@ def severity_of(facts: Facts) -> Severity:
 
 def message_of(facts: Facts) -> str:
     """Return the one line that people read; the outcome is in it only where it is a failure."""
-    what = storable(f"{facts.action.text} {facts.target.rpartition('/')[2]}".strip())
+    what = storable(f"{facts.action.text} {resource_of(facts)}".strip())
     said = f"{SERVICE}: {what[: MESSAGE_MAX - 30]}"
     return f"{said} [failure]" if facts.outcome == "failure" else said
+
+
+def resource_of(facts: Facts) -> str:
+    """Return the name of what a target is: `acme-shop` of `instances/acme-shop/suspend`.
+
+    Names are the instance's handle and ids, which have digits; words of addresses have none.
+    """
+    segments = facts.target.split("/")
+    for segment in reversed(segments):
+        if segment == facts.instance or any(letter.isdigit() for letter in segment):
+            return segment
+    return segments[-1]
 
 
 def crn(facts: Facts, target_type: str = "", resource: str = "") -> str:
@@ -149,7 +161,7 @@ def _address_type(address: str) -> str:
 
 def _target(facts: Facts) -> dict[str, Any]:
     target_type = facts.action.target_type
-    resource = facts.target.rpartition("/")[2]
+    resource = resource_of(facts)
     is_instance = target_type == "instance" or resource == facts.instance
     return {
         "id": crn(facts) if is_instance else crn(facts, target_type, resource),

@@ -35,10 +35,12 @@ class SearchForm(forms.Form):
     until = forms.DateTimeField(
         required=False, label="Until (UTC)", widget=forms.DateTimeInput({"type": "datetime-local"})
     )
-    actor = forms.CharField(required=False, max_length=300)
+    actor = forms.CharField(required=False, max_length=300, help_text="user:…, key:…, client:…")
     action = forms.CharField(required=False, max_length=100, help_text="weftkit.instance.*")
     target = forms.CharField(required=False, max_length=300, help_text="instances/…*")
-    request_id = forms.CharField(required=False, max_length=300, label="Request id")
+    request_id = forms.CharField(
+        required=False, max_length=300, label="Request id", help_text="X-Request-ID"
+    )
     outcome = forms.ChoiceField(choices=[ANY, *((o, o) for o in OUTCOMES)], required=False)
     severity = forms.ChoiceField(choices=[ANY, *((s, s) for s in SEVERITIES)], required=False)
 

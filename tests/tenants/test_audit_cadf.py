@@ -126,6 +126,31 @@ def test_a_successs_severity_is_its_actions(action: str, severity: str) -> None:
     assert body(action)["severity"] == severity
 
 
+@pytest.mark.parametrize(
+    ("action", "target", "message"),
+    [
+        ("weftkit.instance.suspend", "instances/acme-shop/suspend", "suspend instance acme-shop"),
+        (
+            "weftkit.instance-audit.update",
+            "instances/acme-shop/audit",
+            "switch data events of acme-shop",
+        ),
+        (
+            "weftkit.credential.rotate",
+            "instances/acme-shop/credentials/7/rotate",
+            "rotate credential 7",
+        ),
+        ("weftkit.operation.cancel", "operations/0193b2f0/cancel", "cancel operation 0193b2f0"),
+        ("weftkit.audit-drain.delete", "audit/drains/0193b2f0", "delete audit drain 0193b2f0"),
+        ("weftkit.session.start", "console", "sign in to console"),
+    ],
+)  # fmt: skip
+def test_a_message_names_what_it_is_about(action: str, target: str, message: str) -> None:
+    made = body(action, target=target, instance="acme-shop" if "acme" in target else "")
+    assert made["message"] == f"weftkit: {message}"
+    assert made["target"]["name"] == target
+
+
 def test_a_platform_event_has_an_empty_account() -> None:
     made = body("weftkit.session.start", tenant_id=None, target="console", instance="")
     assert made["logSourceCRN"] == "crn:v1:weftkit:public:weftkit:local::::"
