@@ -38,7 +38,11 @@ from tenants.webhooks.services import webhook_emit
 log = structlog.get_logger(__name__)
 
 OPEN_PER_TENANT_MAX = 100
+# Whoever can invite can have mail sent to strangers: so many a day, and so often each.
+CREATED_PER_DAY_MAX = 200
+SENT_MAX = 10
 RESEND_PAUSE = timedelta(minutes=1)
+DAY = timedelta(days=1)
 MAIL_ATTEMPTS_MAX = 10
 MAIL_PAUSE = timedelta(minutes=1)
 SALT = "weftkit.invitation"
@@ -71,6 +75,10 @@ def invitation_create(*, actor: Actor, email: str, role: MemberRole) -> Invitati
     known.filter(email=email, expires_at__lte=now).update(revoked_at=now)
     if known.filter(expires_at__gt=now).count() >= OPEN_PER_TENANT_MAX:
         raise LimitError(f"a tenant has up to {OPEN_PER_TENANT_MAX} open invitations")
+    lately = Invitation.objects.filter(tenant=actor.tenant, created_at__gt=now - DAY)
+    if lately.count() >= CREATED_PER_DAY_MAX:
+        wait = int(DAY.total_seconds() / 24)
+        raise TooManyError(f"up to {CREATED_PER_DAY_MAX} invitations a day", retry_after_s=wait)
     try:
         with transaction.atomic():
             made = Invitation.objects.create(
@@ -91,6 +99,8 @@ def invitation_resend(*, actor: Actor, invitation: Invitation) -> Invitation:
     """Mail a new link, which lasts a week again; the old one ends."""
     invitation = _locked_open(invitation)
     actor.demand_may_grant(MemberRole(invitation.role))
+    if invitation.serial >= SENT_MAX:
+        raise LimitError(f"it was sent {SENT_MAX} times: revoke it and invite again")
     now = timezone.now()
     sent_at = invitation.mailed_at or invitation.created_at
     if now - sent_at < RESEND_PAUSE:
@@ -210,12 +220,13 @@ def _mail_one(now: datetime) -> bool:
     found = waiting.select_for_update(skip_locked=True, of=("self",)).order_by("id").first()
     if found is None:
         return False
+    tenant = " ".join(found.tenant.name.split())  # a subject is one line
     try:
         send_mail(
-            f"[WeftKit] {found.tenant.name} invites you",
+            f"[WeftKit] {tenant} invites you",
             TEXT.format(
                 invited_by=found.invited_by.removeprefix("user:"),
-                tenant=found.tenant.name,
+                tenant=tenant,
                 role=found.role,
                 days=settings.INVITATION_LIFE.days,
                 link=invitation_link(found),

@@ -11,7 +11,13 @@ from django.db import IntegrityError, transaction
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
 from tenants.accounts.second_factors import has_second_factor
-from tenants.core.errors import ConflictError, ForbiddenError, InvalidError, LimitError
+from tenants.core.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    LimitError,
+    invalid_field,
+)
 from tenants.webhooks.services import webhook_emit
 
 TENANTS_OWNED_MAX = 10
@@ -49,6 +55,8 @@ def tenant_start(*, user: User, handle: str) -> Tenant:
 def tenant_change(*, actor: Actor, changes: Mapping[str, Any]) -> Tenant:
     """Change `name` and `requires_second_factor`; who demands a second factor has one."""
     tenant = Tenant.objects.select_for_update().get(pk=actor.tenant.pk)
+    if not str(changes.get("name", "x")).isprintable():
+        raise invalid_field("name", "one line of printable text")
     if changes.get("requires_second_factor") and actor.member_id is not None:
         user = User.objects.get(memberships=actor.member_id)
         if not has_second_factor(user):

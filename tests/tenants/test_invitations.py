@@ -14,17 +14,26 @@ from django.test import Client
 from django.utils import timezone
 
 from tenants.accounts.invitations import (
+    CREATED_PER_DAY_MAX,
     OPEN_PER_TENANT_MAX,
+    SENT_MAX,
     invitation_accept,
     invitation_create,
     invitation_find,
     invitation_link,
+    invitation_resend,
     invitation_revoke,
     invitations_mail,
 )
-from tenants.accounts.models import Invitation, MemberRole, Membership, User
+from tenants.accounts.models import Invitation, MemberRole, Membership, Tenant, User
 from tenants.audit.models import AuditEvent
-from tenants.core.errors import ConflictError, InvalidError, LimitError, NotFoundError
+from tenants.core.errors import (
+    ConflictError,
+    InvalidError,
+    LimitError,
+    NotFoundError,
+    TooManyError,
+)
 from tests.tenants.cast import PASSWORD, Cast, person, side_by_side, signed_in
 
 ERIN = "erin@example.org"
@@ -184,3 +193,28 @@ def test_the_members_page_invites_and_shows_who_waits(cast: Cast) -> None:
     invitation = Invitation.objects.get()
     alice.post(f"/t/acme/members/invitations/{invitation.pk}", {"wish": "revoke"})
     assert Invitation.objects.get().state == "revoked"
+
+
+def test_mail_to_strangers_is_bounded(cast: Cast) -> None:
+    for index in range(CREATED_PER_DAY_MAX):
+        invitation_revoke(actor=cast.owner, invitation=invite(cast, f"p{index}@example.org"))
+    with pytest.raises(TooManyError):
+        invite(cast)
+    Invitation.objects.update(created_at=timezone.now() - timedelta(days=1))
+    again = invite(cast)
+    Invitation.objects.filter(pk=again.pk).update(
+        serial=SENT_MAX, created_at=timezone.now() - timedelta(minutes=2)
+    )
+    with pytest.raises(LimitError):
+        invitation_resend(actor=cast.owner, invitation=again)
+
+
+def test_a_tenants_name_is_one_line_and_none_stops_the_mail(cast: Cast) -> None:
+    answer = signed_in(cast.alice).patch(
+        "/api/v1/tenants/acme", {"name": "Acme\nBcc: all"}, "application/json"
+    )
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["name"])
+    Tenant.objects.filter(pk=cast.acme.pk).update(name="Acme\nBcc: all")
+    invite(cast)
+    assert invitations_mail() == 1
+    assert mail.outbox[0].subject == "[WeftKit] Acme Bcc: all invites you"
