@@ -94,7 +94,7 @@ def _mail_one(now: datetime) -> bool:
     try:
         for reader in readers.order_by("user__email"):
             send_mail(
-                f"[WeftKit] {notice.title}",
+                " ".join(f"[WeftKit] {notice.title}".split()),  # a subject is one line
                 f"{notice.text}\n\n{settings.CONSOLE_URL}\n",
                 None,
                 [reader],
