@@ -37,6 +37,7 @@ TABS: tuple[Tab, ...] = (
     Tab("Metrics", "instance-metrics", "usage.read"),
     Tab("Data", "instance-data", "instances.read", frozenset({"inmemory", "relational"}), True),
     Tab("Credentials", "instance-credentials", "credentials.read"),
+    Tab("Backups", "instance-backups", "backups.read"),
     Tab("Operations", "instance-operations", "operations.read"),
     Tab("Settings", "instance-settings", "instances.update"),
 )

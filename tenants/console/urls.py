@@ -6,6 +6,7 @@ from django.views import View
 
 from tenants.accounts import account_pages, entrance, member_pages
 from tenants.audit import pages as audit
+from tenants.backups import pages as backups
 from tenants.console import credential_pages as credentials
 from tenants.console import instance_pages as instances
 from tenants.console import operation_pages as operations
@@ -17,6 +18,7 @@ from tenants.webhooks import pages as webhooks
 app_name = "console"
 
 INSTANCE = "instances/<str:instance>"
+BACKUP = f"{INSTANCE}/backups/<uuid:backup_id>"
 CREDENTIAL = f"{INSTANCE}/credentials/<uuid:credential_id>"
 OPERATION = "operations/<uuid:operation_id>"
 
@@ -27,6 +29,10 @@ PAGES: list[tuple[str, str, type[View]]] = [
     ("instances/new", "instance-new", instances.InstanceCreateView),
     ("instances/new/price", "instance-price", instances.InstancePriceView),
     (INSTANCE, "instance", instances.ConnectView),
+    (f"{INSTANCE}/backups", "instance-backups", backups.BackupsView),
+    (f"{BACKUP}/delete", "backup-delete", backups.BackupDeleteView),
+    (f"{BACKUP}/verify", "backup-verify", backups.BackupVerifyView),
+    (f"{INSTANCE}/restore", "instance-restore", backups.RestoreView),
     (f"{INSTANCE}/credentials", "instance-credentials", credentials.CredentialsView),
     (f"{CREDENTIAL}/revoke", "credential-revoke", credentials.CredentialRevokeView),
     (f"{CREDENTIAL}/rotate", "instance-credentials-rotate", credentials.CredentialRotateView),

@@ -21,9 +21,11 @@ from tenants.iam.models import ServiceId
 from tenants.iam.policies import Subject, policy_create
 from tenants.iam.service_ids import service_id_create
 from tenants.iam.services import api_key_create
+from tenants.instances.models import Instance
 from tenants.webhooks.models import WebhookAttempt, WebhookEndpoint
 from tenants.webhooks.services import endpoint_create, endpoint_test
 from tests.tenants.cast import Cast
+from tests.tenants.host_part import ready_backup
 
 Seed = Callable[[Cast], None]
 WEBHOOK = UUID(int=7)
@@ -75,6 +77,13 @@ def iam(cast: Cast) -> None:
     api_key_create(actor=cast.owner, name="deploy", role=MemberRole.MEMBER)
 
 
+def backup(cast: Cast) -> None:
+    """Seed a backup of the inmemory instance, once."""
+    cache = Instance.objects.get(handle="acme-cache")
+    if not cache.backups.exists():
+        ready_backup(cache)
+
+
 def people(cast: Cast) -> None:
     """Seed an open invitation, once."""
     if not Invitation.objects.filter(tenant=cast.acme).exists():
@@ -119,6 +128,9 @@ PAGES = [
     Look("instance-connect", "instances/{instance}"),
     Look("instance-connect-inmemory", "instances/{cache}"),
     Look("instance-metrics", "instances/{instance}/metrics"),
+    Look("instance-backups", "instances/{cache}/backups", seed=backup),
+    Look("instance-backups-empty", "instances/{instance}/backups"),
+    Look("instance-restore", "instances/{cache}/restore", seed=backup),
     Look("instance-credentials", "instances/{instance}/credentials"),
     Look("instance-credentials-empty", "instances/{cache}/credentials"),
     Look("instance-operations", "instances/{instance}/operations"),

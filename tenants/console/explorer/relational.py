@@ -57,8 +57,8 @@ class SqlExplorer(Explorer):
         return self.answer({"run": run}, template="console/data_sql_part.html")
 
     def _cancel(self, request: HttpRequest) -> HttpResponse:
-        was_there = sql.RUNNING.cancel(self.view.actor.name, _run_id(request))
-        said = "The server was asked to cancel." if was_there else "Nothing runs any more."
+        sql.RUNNING.cancel(self.view.actor.name, _run_id(request))
+        said = "The server is asked to cancel."
         return self.view.toast(HttpResponse(status=204), said, "info")
 
     def _tree(self, request: HttpRequest) -> HttpResponse:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
+import functools
 import select
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import psycopg
@@ -36,6 +38,8 @@ CONNECT_SECONDS = 5
 NEW_SECONDS = 5.0
 RUNNING_PER_PERSON_MAX = 3
 RUNNING_MAX = 24
+CANCELLED_MAX = 100
+LOOK_SECONDS = 0.5
 
 STATUS, FIELD = pq.ExecStatus, pq.DiagnosticField
 
@@ -80,11 +84,16 @@ class _TooLateError(Exception):
 
 
 class Running:
-    """The texts that run in this process: who may run one more, and what can be cancelled."""
+    """The texts that run in this process: who may run one more, and what can be cancelled.
+
+    A cancel may overtake the text that it is meant for, on the way here or to the server: its id
+    is remembered, and the server is asked again as long as the text runs.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._runs: dict[tuple[str, str], psycopg.Connection | None] = {}
+        self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     @contextlib.contextmanager
     def entered(self, who: str, run_id: str) -> Iterator[None]:
@@ -101,21 +110,25 @@ class Running:
         finally:
             with self._lock:
                 del self._runs[who, run_id]
+                self._cancelled.pop((who, run_id), None)
 
     def connected(self, who: str, run_id: str, connection: psycopg.Connection) -> None:
         with self._lock:
-            if (who, run_id) in self._runs:
-                self._runs[who, run_id] = connection
+            self._runs[who, run_id] = connection
 
-    def cancel(self, who: str, run_id: str) -> bool:
-        """Ask the server to cancel; False if nothing of that id runs here."""
+    def is_cancelled(self, who: str, run_id: str) -> bool:
+        with self._lock:
+            return (who, run_id) in self._cancelled
+
+    def cancel(self, who: str, run_id: str) -> None:
+        """Have a text end as cancelled, now or as soon as it comes."""
         with self._lock:
             connection = self._runs.get((who, run_id))
-        if connection is None or connection.closed:
-            return False
-        with contextlib.suppress(psycopg.Error):
-            connection.cancel_safe(timeout=CONNECT_SECONDS)
-        return True
+            self._cancelled[who, run_id] = None
+            while len(self._cancelled) > CANCELLED_MAX:
+                self._cancelled.popitem(last=False)
+        if connection is not None:
+            _ask_to_cancel(connection)
 
 
 RUNNING = Running()
@@ -132,7 +145,12 @@ def sql_run(
         try:
             with _connected(access, seconds) as connection:
                 RUNNING.connected(who, run_id, connection)
-                _collect(connection, text, run, rows, time.monotonic() + seconds)
+                if RUNNING.is_cancelled(who, run_id):
+                    run.failure = Failure("It was cancelled before it began.", "57014")
+                else:
+                    deadline = time.monotonic() + seconds
+                    waited = functools.partial(_cancel_again, connection, who, run_id)
+                    _collect(connection, text, run, rows, deadline, waited)
         except psycopg.Error as error:
             run.failure = run.failure or _failure_of(error)
         run.milliseconds = round((time.monotonic() - started) * 1000)
@@ -176,7 +194,12 @@ def _signed_in(access: Access, options: str) -> psycopg.Connection:
 
 
 def _collect(
-    connection: psycopg.Connection, text: str, run: Run, rows: int, deadline: float
+    connection: psycopg.Connection,
+    text: str,
+    run: Run,
+    rows: int,
+    deadline: float,
+    waited: Callable[[], None],
 ) -> None:
     """Send `text` and fill `run`; what was too much ends the connection."""
     raw = connection.pgconn
@@ -184,7 +207,7 @@ def _collect(
     raw.send_query(text.encode())
     raw.set_single_row_mode()
     # The server's own limit comes first; this is for one that does not answer.
-    reader = _Reader(raw, deadline + CONNECT_SECONDS)
+    reader = _Reader(raw, deadline + CONNECT_SECONDS, waited)
     current = Result()
     try:
         while (answer := reader.next()) is not None:
@@ -213,16 +236,20 @@ def _collect(
 class _Reader:
     """Results one after another, with a deadline and a count of the bytes that came."""
 
-    def __init__(self, raw: pq.abc.PGconn, deadline: float) -> None:
+    def __init__(self, raw: pq.abc.PGconn, deadline: float, waited: Callable[[], None]) -> None:
         self._raw = raw
         self._deadline = deadline
+        self._waited = waited
         self._bytes = 0
 
     def next(self) -> pq.abc.PGresult | None:
         while self._raw.is_busy():
             left = self._deadline - time.monotonic()
-            if left <= 0 or not select.select([self._raw.socket], [], [], left)[0]:
+            if left <= 0:
                 raise _TooLateError
+            if not select.select([self._raw.socket], [], [], min(left, LOOK_SECONDS))[0]:
+                self._waited()
+                continue
             waiting = array.array("i", [0])
             fcntl.ioctl(self._raw.socket, termios.FIONREAD, waiting)
             self._bytes += waiting[0]
@@ -254,11 +281,21 @@ def _ended(run: Run, current: Result, answer: pq.abc.PGresult) -> None:
 
 def _cut(connection: psycopg.Connection, run: Run) -> None:
     """Stop the server's work on what nobody will read; the rest of the text is not run."""
-    with contextlib.suppress(psycopg.Error):
-        connection.cancel_safe(timeout=CONNECT_SECONDS)
+    _ask_to_cancel(connection)
     connection.close()
     if run.results and run.results[-1].is_cut:
         run.results[-1].tag = run.results[-1].tag or "more rows were not read"
+
+
+def _cancel_again(connection: psycopg.Connection, who: str, run_id: str) -> None:
+    if RUNNING.is_cancelled(who, run_id):
+        _ask_to_cancel(connection)
+
+
+def _ask_to_cancel(connection: psycopg.Connection) -> None:
+    if not connection.closed:
+        with contextlib.suppress(psycopg.Error):
+            connection.cancel_safe(timeout=CONNECT_SECONDS)
 
 
 def _columns(answer: pq.abc.PGresult) -> list[tuple[str, str]]:
