@@ -34,6 +34,11 @@ from tests.tenants.test_api_isolation import ENDPOINTS, Endpoint, Scene, prepare
 MAY = 0
 # Of a tenant's pages: "METHOD name", and what Bob gets.
 TENANT_PAGES: dict[str, int] = {
+    "GET audit": 403,
+    "GET audit-data": 403,
+    "GET audit-drains": 403,
+    "GET audit-event": 403,
+    "GET audit-integrity": 403,
     "GET iam": 403,
     "GET iam-check": 403,
     "GET iam-key": 403,
@@ -62,6 +67,9 @@ TENANT_PAGES: dict[str, int] = {
     "GET operations": MAY,
     "GET overview": MAY,
     "GET places": MAY,
+    "POST audit-data": 403,
+    "POST audit-drain": 403,
+    "POST audit-drains": 403,
     "POST backup-delete": 403,
     "POST backup-verify": MAY,
     "POST credential-revoke": MAY,
