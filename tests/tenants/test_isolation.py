@@ -112,6 +112,7 @@ TENANT_PAGES: dict[str, int] = {
 }
 # What is sent where an empty form asks for nothing that there is.
 FORMS = {
+    "POST audit-data": "handle=acme-main",
     "POST iam-key": "wish=revoke",
     "POST iam-service-id": "wish=delete",
     "POST member": "wish=remove",
