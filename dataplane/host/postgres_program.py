@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -79,7 +80,12 @@ class Program:
 
 @contextlib.contextmanager
 def running(
-    program: Path, arguments: Sequence[str | Path], directory: Path, *, is_read: bool = False
+    program: Path,
+    arguments: Sequence[str | Path],
+    directory: Path,
+    *,
+    is_read: bool = False,
+    data_bytes: int = BOUNDS.data_bytes,
 ) -> Iterator[Program]:
     """Start a program in `directory`, and see to it that it has ended afterwards. Raises OSError.
 
@@ -96,7 +102,7 @@ def running(
             start_new_session=True,
         )
         try:
-            apply_bounds(process.pid, BOUNDS)
+            apply_bounds(process.pid, replace(BOUNDS, data_bytes=data_bytes))
             yield Program(process, said, program.name)
         finally:
             process.kill()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dataplane.host import paths, template
-from dataplane.host.postgres_facts import checksum_of, table_facts
+from dataplane.host.postgres_facts import TABLES, checksum_of, table_facts
 from dataplane.host.postgres_program import ProgramError, running
 from dataplane.host.postgres_restore import INVALID, Recovery
 from dataplane.host.postgres_scratch import PostgresScratch
@@ -70,10 +70,17 @@ class PgVerify:
         try:
             connection = await connect(scratch.door, template.DATABASE)
             try:
-                return await table_facts(connection, self._order.progress.check)
+                rows = await connection.fetch(TABLES)
             finally:
                 connection.terminate()
         except AWAY as error:
+            raise INVALID from error
+        tables = [(row["schema"], row["name"]) for row in rows]
+        try:
+            return await asyncio.to_thread(
+                table_facts, self._order, scratch.door.path, self._workplace, tables
+            )
+        except ProgramError as error:
             raise INVALID from error
 
     def _check_blocks(self, scratch: PostgresScratch) -> int:

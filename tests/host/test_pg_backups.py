@@ -305,3 +305,34 @@ def test_what_a_reader_has_locked_itself_out_with_does_not_come_along(
             assert connection.execute("SHOW cluster_name").fetchone() == ("demo-roles",)
             hba = connection.execute("SELECT count(*) FROM pg_hba_file_rules").fetchone()
             assert hba == (2,)
+
+
+def test_odd_names_and_large_rows_are_verified_without_calling_what_the_tenant_defined(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    with session(host, instance) as connection:
+        connection.execute(
+            """
+            CREATE SCHEMA "s; DROP"; CREATE TABLE "s; DROP"."a""b\\c :x" (v text);
+            INSERT INTO "s; DROP"."a""b\\c :x"
+                VALUES (repeat('line' || chr(10), 5000000)), (NULL), ('');
+            CREATE FUNCTION steal(t) RETURNS text LANGUAGE plpgsql
+                AS $$ BEGIN ALTER ROLE owner SUPERUSER; RETURN ''; END $$;
+            CREATE CAST (t AS text) WITH FUNCTION steal(t) AS ASSIGNMENT;
+            ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY;
+            """
+        )
+        connection.execute("CREATE UNLOGGED TABLE u AS SELECT 1")
+        connection.execute("ALTER DATABASE weftkit SET statement_timeout = 1")
+        connection.execute("ALTER DATABASE weftkit SET client_encoding = 'LATIN1'")
+    with session(host, instance, "readwrite") as connection:
+        connection.execute("SELECT lo_from_bytea(4711, 'large object')")
+    chain = staged(host, back_up(control, host, instance))
+    task = control.start_task(instance, Kind.PG_VERIFY, chain=chain)
+    found = control.wait_task(task, State.DONE)["result"]
+    listed = {(each["schema"], each["name"]): each["rows"] for each in found["listed"]}
+    assert listed == {
+        ("s; DROP", 'a"b\\c :x'): 3,
+        ("public", "t"): 0,
+        ("pg_catalog", "pg_largeobject"): 1,
+    }
