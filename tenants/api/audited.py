@@ -77,8 +77,8 @@ def wants_dry_run(request: Request) -> bool:
 
 
 def target_of(request: Request) -> str:
-    """Return what a request is about: its path below the tenant."""
-    return request.path.partition("/tenants/")[2].partition("/")[2]
+    """Return what a request is about: its path below the tenant, or the tenant itself."""
+    return request.path.partition("/tenants/")[2].partition("/")[2] or "tenant"
 
 
 def asked_of(request: Request, response: Response | None = None, by: Action | None = None) -> Asked:

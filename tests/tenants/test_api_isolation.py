@@ -35,6 +35,7 @@ from tenants.instances.services import instance_delete, instance_suspend
 from tenants.operations.models import Operation
 from tenants.operations.services import operation_reset
 from tenants.webhooks.services import endpoint_create, endpoint_test
+from tests.tenants.cadf_schema import faults
 from tests.tenants.cast import Cast, person, serving_instance, settle, signed_in, uploaded
 from tests.tenants.host_part import ready_backup
 
@@ -340,6 +341,9 @@ def test_alice_may(scene: Scene, endpoint: Endpoint) -> None:
     prepare(scene, endpoint.prepare)
     answer = scene.ask(signed_in(scene.cast.alice), endpoint)
     assert answer.status_code == endpoint.alice, answer.content
+    # And whatever event it left is one that CADF's readers can read.
+    told = AuditEvent.objects.filter(tenant_id=scene.cast.acme.pk)
+    assert [fault for event in told for fault in faults(event.body)] == []
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)

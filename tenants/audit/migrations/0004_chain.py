@@ -168,13 +168,26 @@ SELECT event_id, tenant_id, jsonb_build_object(
     'severity', 'normal',
     'message', 'weftkit: ' || coalesce(body ->> 'action', ''),
     'initiator', jsonb_build_object(
-        'id', coalesce(body ->> 'initiator', ''), 'name', coalesce(body ->> 'initiator', ''),
-        'host', jsonb_build_object('address', coalesce(body ->> 'address', ''))),
-    'target', jsonb_build_object('name', coalesce(body ->> 'target', '')),
+        'id', coalesce(body ->> 'initiator', 'unknown'),
+        'name', coalesce(body ->> 'initiator', 'unknown'),
+        'typeURI', 'service/security/clientid',
+        'credential', jsonb_build_object('type', 'user'),
+        'host', jsonb_build_object(
+            'address', coalesce(body ->> 'address', ''), 'addressType', 'IPv4', 'agent', '')),
+    'target', jsonb_build_object(
+        'id', 'crn:v1:weftkit:public:weftkit:local:' || coalesce('a/' || tenant_id, '') || ':::',
+        'name', coalesce(nullif(body ->> 'target', ''), 'unknown'),
+        'typeURI', 'weftkit/unknown'),
     'observer', jsonb_build_object('name', 'ActivityTracker'),
-    'reason', jsonb_build_object('reasonCode', coalesce((body ->> 'reason_code')::int, 200)),
+    'reason', jsonb_build_object(
+        'reasonCode', coalesce((body ->> 'reason_code')::int, 200), 'reasonType', 'Unknown'),
+    'requestData', '{}'::jsonb,
+    'responseData', '{}'::jsonb,
     'correlationId', coalesce(body ->> 'request_id', ''),
-    'dataEvent', coalesce((body ->> 'is_data_event')::boolean, false)
+    'dataEvent', coalesce((body ->> 'is_data_event')::boolean, false),
+    'logSourceCRN', 'crn:v1:weftkit:public:weftkit:local:'
+        || coalesce('a/' || tenant_id, '') || ':::',
+    'saveServiceCopy', true
 ), received_at, stored_at
 FROM audit_auditevent_old ORDER BY stored_at, event_id;
 DROP TABLE audit_auditevent_old;
