@@ -15,7 +15,7 @@ import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
 
-from tests.console.browser import Person, sign_in
+from tests.console.browser import Person, axe_violations, overflow_px, sign_in
 from tests.servers import wait_until
 from tests.stack import Stack
 
@@ -163,6 +163,8 @@ def test_the_sql_console_reads_writes_cancels_and_keeps_the_draft(
     page.locator("#tree summary", has_text="public.fruit").wait_for()
     run_sql(page, "SELECT generate_series(1, 100000)")
     expect(results).to_contain_text("100 rows; there are more")
+    assert axe_violations(page) == []
+    assert overflow_px(page) == 0
     run_sql(page, "SELECT nothing FROM fruit")
     expect(results).to_contain_text("42703")
     assert page.evaluate("document.getElementById('text').selectionStart") == len("SELECT ")
@@ -198,6 +200,7 @@ def test_the_key_browser_pages_shows_and_changes(owner: Person, stack: Stack) ->
         expect(page.locator("#keys-list.htmx-request")).to_have_count(0)
     seen.click()
     expect(page.locator("#value tbody tr")).to_have_count(2)
+    assert axe_violations(page) == []
     page.get_by_text("New string").click()
     page.get_by_label("Key", exact=True).fill("greeting")
     page.locator("#new-value").fill("hello\nworld")
@@ -214,3 +217,49 @@ def test_the_key_browser_pages_shows_and_changes(owner: Person, stack: Stack) ->
     assert client.exists("greeting") == 0
     client.delete("basket", b"\xff\x00", *(f"user:{number}" for number in range(250)))
     client.close()
+
+
+def succeeded(page: Page) -> None:
+    """Wait on an operation's page until it says that it has succeeded."""
+    page.wait_for_url("**/operations/*-*")
+    badge = page.locator("#operation .badge").first
+    expect(badge).to_have_text("succeeded", timeout=READY_MS)
+
+
+def test_a_backup_is_restored_into_a_new_instance(owner: Person, stack: Stack) -> None:
+    row = stack.connection("demo", "inmemory")
+    with redis.Redis.from_url(row.uri) as client:
+        client.set("kept", "before")
+        page = owner.open(f"/t/demo/instances/{row.instance}")
+        page.get_by_role("link", name="Backups").click()
+        page.get_by_role("button", name="Back up now").click()
+        succeeded(page)
+        client.set("kept", "after")
+    page.goto(f"{owner.address}/t/demo/instances/{row.instance}/backups")
+    page.get_by_role("link", name="Restore", exact=True).click()
+    page.get_by_label("Name of the new instance").fill("again")
+    page.get_by_role("button", name="Restore").click()
+    succeeded(page)
+    page.get_by_role("link", name="demo-again").click()
+    uri = create_credential(page, "demo-again")
+
+    def is_there() -> bool:
+        try:
+            with redis.Redis.from_url(uri) as restored:
+                return restored.get("kept") == b"before"
+        except redis.RedisError:
+            return False
+
+    wait_until(is_there, "the new instance has what the old one had", 10)
+    with redis.Redis.from_url(row.uri) as client:
+        assert client.get("kept") == b"after"
+
+
+def test_the_audit_trail_is_searched_and_exported(owner: Person) -> None:
+    page = owner.open("/t/demo/audit")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    lines = download.value.path().read_text().splitlines()
+    assert len(lines) > 1
+    assert any("weftkit.session.start" in line and "owner@demo.local" in line for line in lines)
+    assert axe_violations(page) == []
