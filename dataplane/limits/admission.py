@@ -130,7 +130,8 @@ class ConnectionGate:
                     self._cells[self._refused] += units
                     self._tell(request_class, units, answer)
                 return answer
-            self._tell(request_class, units, None)
+            if state.is_audited:
+                self._tell(request_class, units, None)
         self._cells[self._counters + request_class] += units
         self._units[request_class] += units
         return None
