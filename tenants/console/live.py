@@ -22,6 +22,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import DatabaseError, connection
 
+from engines import registry
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import User
 from tenants.core.errors import NotFoundError
@@ -113,7 +114,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
             return True
         return any(
             self.actor.may(action, self.actor.target(engine=engine, instance=handle))
-            for engine in ("relational", "inmemory")
+            for engine in registry.names()
         )
 
     async def check(self) -> int | None:
