@@ -3,6 +3,7 @@
     make bench                                      # everything, about 25 minutes
     make bench ONLY='-S simple c=8' SECONDS=3       # the works whose name holds these words
     make bench ONLY=parts                           # what framing, admission and metering cost
+    make bench ONLY=pages                           # the control plane's pages
 
 Nothing here asserts: rates drift with the machine, ratios can be compared, and the CPU time that a
 proxy spends on a request is the figure that neighbours disturb least.
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dataplane import native
-from tests.benchmarks import postgres, redis, relay_cost, table
+from tests.benchmarks import pages, postgres, redis, relay_cost, table
 from tests.benchmarks.measure import Track, Way, Work, contest
 from tests.benchmarks.postgres_ways import PostgresWays
 from tests.benchmarks.redis import RedisWays
@@ -50,23 +51,25 @@ def measure(only: str, seconds: int, rounds: int) -> list[tuple[Work, Sequence[T
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--only", default="", help="words of a work's name, or `parts`")
+    parser.add_argument("--only", default="", help="words of a work's name, or `parts`, or `pages`")
     parser.add_argument("--seconds", type=int, default=2, help="of one run of one way")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--list", action="store_true", help="print the works' names")
     arguments = parser.parse_args()
     if arguments.list:
         names = [work.name for _, works in SECTIONS for work in works]
-        _print("\n".join([PARTS, *names, ""]))
+        _print("\n".join([PARTS, pages.WORDS, *names, ""]))
         return
     compiled = len(native.compiled())
     _print(f"hot modules: {compiled} of {len(native.MODULES)} compiled; one data-plane worker\n")
     if arguments.only in ("", PARTS):
         _print(relay_cost.report())
+    if arguments.only in ("", pages.WORDS):
+        _print(pages.report())
     outcome = measure(arguments.only, arguments.seconds, arguments.rounds)
     if outcome:
         _print(table.summary(outcome))
-    elif arguments.only != PARTS:
+    elif arguments.only not in (PARTS, pages.WORDS):
         sys.exit(f"no work has {arguments.only!r} in its name; --list prints them")
 
 
