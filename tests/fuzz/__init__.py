@@ -1,0 +1,1 @@
+"""The REST API against what schemathesis makes of its OpenAPI document."""
