@@ -7,12 +7,12 @@ cancelled from another request of the same person in this process.
 
 from __future__ import annotations
 
-import array
 import contextlib
-import fcntl
 import functools
+import os
 import select
-import termios
+import socket
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -40,6 +40,8 @@ RUNNING_PER_PERSON_MAX = 3
 RUNNING_MAX = 24
 CANCELLED_MAX = 100
 LOOK_SECONDS = 0.5
+# Where Linux' struct tcp_info has tcpi_bytes_received.
+RECEIVED_AT = 128
 
 STATUS, FIELD = pq.ExecStatus, pq.DiagnosticField
 
@@ -240,7 +242,6 @@ class _Reader:
         self._raw = raw
         self._deadline = deadline
         self._waited = waited
-        self._bytes = 0
 
     def next(self) -> pq.abc.PGresult | None:
         while self._raw.is_busy():
@@ -250,13 +251,19 @@ class _Reader:
             if not select.select([self._raw.socket], [], [], min(left, LOOK_SECONDS))[0]:
                 self._waited()
                 continue
-            waiting = array.array("i", [0])
-            fcntl.ioctl(self._raw.socket, termios.FIONREAD, waiting)
-            self._bytes += waiting[0]
-            if self._bytes > BYTES_MAX:
+            if _received_bytes(self._raw.socket) > BYTES_MAX:
                 raise _TooLargeError
             self._raw.consume_input()
+        if _received_bytes(self._raw.socket) > BYTES_MAX:
+            raise _TooLargeError
         return self._raw.get_result()
+
+
+def _received_bytes(descriptor: int) -> int:
+    """Return how many bytes the kernel has received on a TCP connection (tcpi_bytes_received)."""
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return int.from_bytes(info[RECEIVED_AT : RECEIVED_AT + 8], sys.byteorder)
 
 
 def _with_row(run: Run, current: Result, answer: pq.abc.PGresult, rows: int) -> Result:
