@@ -74,7 +74,13 @@ class InvitationDetailApi(TenantApi):
 class InvitationResendApi(TenantApi):
     actions = {"POST": "members.manage"}
 
-    @extend_schema(operation_id="invitation_resend", request=None, responses=InvitationOutput)
+    @extend_schema(
+        operation_id="invitation_resend",
+        request=None,
+        responses=InvitationOutput,
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
     def post(self, request: Request, tenant: str, invitation_id: UUID) -> Response:
         """Mail a new link; the old one ends."""
         found = _find(self, invitation_id)

@@ -11,7 +11,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tenants.api.schema import PAGE
+from tenants.api.idempotency import idempotent
+from tenants.api.schema import IDEMPOTENT, PAGE
 from tenants.api.service_api import TenantApi
 from tenants.instances.selectors import instances_allowed
 from tenants.operations import selectors, services
@@ -111,7 +112,13 @@ class OperationCancelApi(_OperationVerbApi):
     actions = {"POST": "operations.manage"}
     service = staticmethod(services.operation_cancel)
 
-    @extend_schema(operation_id="operation_cancel", request=None, responses={202: OperationOutput})
+    @extend_schema(
+        operation_id="operation_cancel",
+        request=None,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
     def post(self, request: Request, tenant: str, operation_id: UUID) -> Response:
         """Cancel: what was done is undone."""
         return self.answer(operation_id)
@@ -121,7 +128,13 @@ class OperationRetryApi(_OperationVerbApi):
     actions = {"POST": "operations.manage"}
     service = staticmethod(services.operation_retry)
 
-    @extend_schema(operation_id="operation_retry", request=None, responses={202: OperationOutput})
+    @extend_schema(
+        operation_id="operation_retry",
+        request=None,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
     def post(self, request: Request, tenant: str, operation_id: UUID) -> Response:
         """Retry a failed operation from its failed step."""
         return self.answer(operation_id)
@@ -131,7 +144,13 @@ class OperationResetApi(_OperationVerbApi):
     actions = {"POST": "operations.reset"}
     service = staticmethod(services.operation_reset)
 
-    @extend_schema(operation_id="operation_reset", request=None, responses={202: OperationOutput})
+    @extend_schema(
+        operation_id="operation_reset",
+        request=None,
+        responses={202: OperationOutput},
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
     def post(self, request: Request, tenant: str, operation_id: UUID) -> Response:
         """End a stuck operation as failed, now, whatever its worker does."""
         return self.answer(operation_id)

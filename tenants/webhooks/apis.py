@@ -180,7 +180,13 @@ class WebhookRotateApi(TenantApi):
 class WebhookTestApi(TenantApi):
     actions = {"POST": "webhooks.manage"}
 
-    @extend_schema(operation_id="webhook_test", request=None, responses={202: DeliveryOutput})
+    @extend_schema(
+        operation_id="webhook_test",
+        request=None,
+        responses={202: DeliveryOutput},
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
     def post(self, request: Request, tenant: str, webhook_id: UUID) -> Response:
         """Send a test event."""
         delivery = services.endpoint_test(endpoint=_find(self, webhook_id))
@@ -209,7 +215,13 @@ class DeliveryDetailApi(TenantApi):
 class DeliveryRedeliverApi(TenantApi):
     actions = {"POST": "webhooks.manage"}
 
-    @extend_schema(operation_id="webhook_redeliver", request=None, responses={202: DeliveryOutput})
+    @extend_schema(
+        operation_id="webhook_redeliver",
+        request=None,
+        responses={202: DeliveryOutput},
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
     def post(self, request: Request, tenant: str, webhook_id: UUID, delivery_id: UUID) -> Response:
         """Send an event again, under its old id."""
         delivery = _delivery(self, webhook_id, delivery_id)

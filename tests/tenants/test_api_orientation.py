@@ -1,4 +1,4 @@
-"""Where a script starts: the index, who it is, and the list of what it looks for."""
+"""Where a script starts: the index, who it is, the lists of things; and what it may repeat."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import resolve
+from drf_spectacular.generators import SchemaGenerator
 
 from tenants.accounts.models import MemberRole
 from tenants.iam.service_ids import service_id_create
@@ -106,3 +107,39 @@ def test_the_filter_stays_from_page_to_page(cast: Cast) -> None:
 def test_a_filter_that_makes_no_sense_is_refused(cast: Cast, query: str) -> None:
     answer = signed_in(cast.alice).get(f"/api/v1/tenants/acme/instances?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+
+
+# Without a tenant there is nobody's table of keys; what is done once finds itself done.
+WITHOUT_KEY = {
+    "/api/v1/operator/invoices/{invoice_id}/credit-notes",
+    "/api/v1/operator/invoices/{invoice_id}/payments",
+    "/api/v1/operator/price-lists",
+    "/api/v1/sessions/revoke-others",
+    "/api/v1/tenants/{tenant}/leave",
+    "/api/v1/tenants/{tenant}/transfer",
+}
+
+
+def test_every_post_takes_an_idempotency_key() -> None:
+    generator: Any = SchemaGenerator()
+    paths = generator.get_schema(request=None, public=True)["paths"]
+    without = {
+        path
+        for path, methods in paths.items()
+        if "post" in methods
+        and "Idempotency-Key"
+        not in {each["name"] for each in methods["post"].get("parameters", [])}
+    }
+    assert without == WITHOUT_KEY
+
+
+def test_a_repeated_verb_is_done_once(cast: Cast) -> None:
+    operation = make_instance(cast.acme)
+    address = f"/api/v1/tenants/acme/operations/{operation.pk}/cancel"
+    alice, once = signed_in(cast.alice), {"Idempotency-Key": "once"}
+    first, again = (
+        alice.post(address, content_type="application/json", headers=once) for _ in range(2)
+    )
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert first.json() == again.json()
