@@ -38,6 +38,7 @@ NAVIGATION: tuple[Item, ...] = (
     Item("Operations", "operations", "operations", "operations.read", "p", covers=("operation",)),
     Item("IAM", "iam", "lock", "service_ids.read", "a", covers=("iam-",)),
     Item("Audit", "audit", "audit", "audit.read", "u", covers=("audit-",)),
+    Item("Billing", "billing", "bill", "billing.read", "b", covers=("billing-",)),
     Item("Members", "members", "people", "members.read", "m", covers=("member",)),
     Item("Webhooks", "webhooks", "webhook", "webhooks.read", "w", covers=("webhook",)),
     Item("Settings", "tenant-settings", "settings", "tenant.update", "s"),

@@ -7,6 +7,7 @@ from django.views import View
 from tenants.accounts import account_pages, entrance, member_pages
 from tenants.audit import pages as audit
 from tenants.backups import pages as backups
+from tenants.billing import pages as billing
 from tenants.console import credential_pages as credentials
 from tenants.console import instance_pages as instances
 from tenants.console import operation_pages as operations
@@ -58,6 +59,15 @@ PAGES: list[tuple[str, str, type[View]]] = [
     ("audit/drains/<uuid:drain_id>", "audit-drain", audit.DrainView),
     ("audit/events/<uuid:event_id>", "audit-event", audit.EventView),
     ("audit/integrity", "audit-integrity", audit.IntegrityView),
+    ("billing", "billing", billing.MonthView),
+    ("billing/budgets", "billing-budgets", billing.BudgetsView),
+    ("billing/budgets/<uuid:budget_id>", "billing-budget", billing.BudgetView),
+    ("billing/cost-report", "billing-cost-report", billing.CostReportView),
+    ("billing/invoices", "billing-invoices", billing.InvoicesView),
+    ("billing/invoices/<uuid:invoice_id>", "billing-invoice", billing.InvoiceView),
+    ("billing/invoices/<uuid:invoice_id>/csv", "billing-invoice-csv", billing.InvoiceCsvView),
+    ("billing/usage", "billing-usage", billing.UsageView),
+    ("billing/usage.json", "billing-series", billing.SeriesView),
     ("iam", "iam", iam.ServiceIdsView),
     ("iam/check", "iam-check", iam.CheckView),
     ("iam/keys", "iam-keys", iam.KeysView),

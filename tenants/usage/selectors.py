@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -98,28 +98,43 @@ def usage_hour_list(*, instance_id: UUID, start: datetime, stop: datetime) -> Qu
 def usage_series(
     *, instance_id: UUID, start: datetime, stop: datetime, step: timedelta
 ) -> list[Point]:
-    """Return the points of [start, stop) that have usage, oldest first.
+    """Return the points of [start, stop) that have usage of one instance, oldest first.
 
     A step of whole hours reads hours, which are kept for ever; one of minutes reads minutes, which
     are kept for three days and know no gauges. Points begin at multiples of `step` since 1970.
     """
+    return usage_series_sum(instance_ids=[instance_id], start=start, stop=stop, step=step)
+
+
+def usage_series_sum(
+    *, instance_ids: Sequence[UUID], start: datetime, stop: datetime, step: timedelta
+) -> list[Point]:
+    """Return the points of several instances together; see `usage_series`."""
     _refuse_wrong_steps(start, stop, step)
     is_hours = step % HOUR == timedelta()
     table, moment = ("usagehour", "hour") if is_hours else ("usageminute", "minute")
-    gauges = "max(storage_bytes), max(memory_bytes)" if is_hours else "NULL, NULL"
-    sums = ", ".join(f"sum({figure})::bigint" for figure in FIGURES)
+    gauges = ("storage_bytes", "memory_bytes")
+    held = [f"sum({g})::bigint AS {g}" if is_hours else f"NULL::bigint AS {g}" for g in gauges]
+    inner = ", ".join([*(f"sum({figure}) AS {figure}" for figure in FIGURES), *held])
+    outer = ", ".join(
+        [*(f"sum({figure})::bigint" for figure in FIGURES), *(f"max({gauge})" for gauge in gauges)]
+    )
     # Only names from the tables above are put into the text.
     query = (
-        f"SELECT date_bin(make_interval(secs => %(step)s), {moment}, '1970-01-01Z') AS at,"  # noqa: S608
-        f" {sums}, {gauges} FROM usage_{table} WHERE instance_id = %(instance)s"
+        f"SELECT date_bin(make_interval(secs => %(step)s), moment, '1970-01-01Z') AS at, {outer}"  # noqa: S608
+        f" FROM (SELECT {moment} AS moment, {inner} FROM usage_{table}"
+        f" WHERE instance_id = ANY(%(instances)s)"
         f" AND {moment} >= date_bin(make_interval(secs => %(step)s), %(start)s, '1970-01-01Z')"
-        f" AND {moment} < %(stop)s"
-        " GROUP BY at ORDER BY at"
+        f" AND {moment} < %(stop)s GROUP BY {moment}) AS moments GROUP BY at ORDER BY at"
     )
+    bounds: dict[str, Any] = {
+        "step": step // SECOND,
+        "instances": list(instance_ids),
+        "start": start,
+        "stop": stop,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            query, {"step": step // SECOND, "instance": instance_id, "start": start, "stop": stop}
-        )
+        cursor.execute(query, bounds)
         rows = cursor.fetchall()
     return [
         Point(

@@ -17,6 +17,8 @@ from tenants.accounts.models import Invitation, MemberRole
 from tenants.audit.chain import chains_link
 from tenants.audit.models import AuditDrain
 from tenants.audit.services import audit_write
+from tenants.billing.budgets import budget_create
+from tenants.billing.models import Budget
 from tenants.iam.models import ServiceId
 from tenants.iam.policies import Subject, policy_create
 from tenants.iam.service_ids import service_id_create
@@ -26,9 +28,12 @@ from tenants.webhooks.models import WebhookAttempt, WebhookEndpoint
 from tenants.webhooks.services import endpoint_create, endpoint_test
 from tests.tenants.cast import Cast
 from tests.tenants.host_part import ready_backup
+from tests.tenants.months import NOVEMBER, OCTOBER, finalised, instance_since, used
 
 Seed = Callable[[Cast], None]
 WEBHOOK = UUID(int=7)
+INVOICE = UUID(int=8)
+BUDGET = UUID(int=9)
 
 
 def nothing(cast: Cast) -> None:
@@ -82,6 +87,26 @@ def backup(cast: Cast) -> None:
     cache = Instance.objects.get(handle="acme-cache")
     if not cache.backups.exists():
         ready_backup(cache)
+
+
+def bills(cast: Cast) -> None:
+    """Seed an invoice of a month that had usage, and a budget that is nearly used up, once."""
+    if Budget.objects.filter(tenant=cast.acme).exists():
+        return
+    used(instance_since(cast.acme, OCTOBER, "unmetered"), OCTOBER, read_units=9_000_000)
+    invoice = finalised(cast.acme, NOVEMBER)
+    lines = list(invoice.lines.all())
+    invoice.delete()
+    invoice.pk = INVOICE
+    invoice.save(force_insert=True)
+    for line in lines:
+        line.invoice = invoice
+        line.save(force_insert=True)
+    budget = budget_create(tenant=cast.acme, actor="test", name="all of it", amount_micros=10**9)
+    Budget.objects.filter(pk=budget.pk).update(id=BUDGET)
+    Budget.objects.filter(pk=BUDGET).update(
+        spent_micros=850_000_000, forecast_micros=1_200_000_000, looked_at=timezone.now()
+    )
 
 
 def people(cast: Cast) -> None:
@@ -143,6 +168,15 @@ PAGES = [
     Look("audit-integrity", "audit/integrity", seed=audit),
     Look("audit-nothing-found", "audit?actor=user:nobody"),
     Look("audit-refused", "audit", person="bob", status=403),
+    Look("billing", "billing", seed=bills),
+    Look("billing-nothing", "billing", person="charlie", tenant="globex"),
+    Look("billing-budget", f"billing/budgets/{BUDGET}", seed=bills),
+    Look("billing-budgets", "billing/budgets", seed=bills),
+    Look("billing-budgets-empty", "billing/budgets", person="charlie", tenant="globex"),
+    Look("billing-invoice", f"billing/invoices/{INVOICE}", seed=bills),
+    Look("billing-invoices", "billing/invoices", seed=bills),
+    Look("billing-refused", "billing", person="bob", status=403),
+    Look("billing-usage", "billing/usage", seed=bills),
     Look("iam", "iam", seed=iam),
     Look("iam-check", "iam/check?action=weftkit.relational.data.read", seed=iam),
     Look("iam-keys", "iam/keys", seed=iam),
