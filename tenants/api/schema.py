@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
@@ -42,11 +43,46 @@ PROBLEM: dict[str, Any] = {
 }
 
 
+# What every endpoint may answer, and what only those that change something may.
+REFUSALS: Mapping[int, str] = {
+    400: "The request is not valid; `errors` says where.",
+    401: "It is not known who asks.",
+    403: "Who asks may not.",
+    404: "There is none, or it is another tenant's.",
+    406: "Nothing of what the caller accepts can be given.",
+    429: "Too often; Retry-After says when again.",
+    503: "Ask again.",
+}
+REFUSED_CHANGES: Mapping[int, str] = {
+    402: "Over the quota, or in arrears: only what shrinks is done.",
+    409: "Not in this state, or one too many.",
+    412: "The resource is no longer what If-Match says.",
+    413: "The body is too long.",
+    415: "The body is not of a known type.",
+    423: "Another operation runs on the instance; `operation_id` names it.",
+    428: "This installation changes nothing without If-Match.",
+}
+CONDITION = {
+    "name": "If-Match",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "The ETag that GET gave: the change is made only if the resource still has it.",
+}
+
+
 def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Give every endpoint the same default answer: a problem."""
+    """Declare what every endpoint may refuse, and If-Match where a resource is changed."""
     result["components"]["schemas"]["Problem"] = PROBLEM
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for path in result["paths"].values():
-        for operation in path.values():
-            operation["responses"]["default"] = {"description": "Refused", "content": content}
+        for method, operation in path.items():
+            refusals = REFUSALS if method == "get" else {**REFUSALS, **REFUSED_CHANGES}
+            for status, description in refusals.items():
+                operation["responses"].setdefault(
+                    str(status), {"description": description, "content": content}
+                )
+            if method == "get":
+                operation["responses"]["304"] = {"description": "Still what If-None-Match says."}
+            if method in ("patch", "delete") and "get" in path:
+                operation.setdefault("parameters", []).append(CONDITION)
     return result

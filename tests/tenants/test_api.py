@@ -354,7 +354,7 @@ def test_the_openapi_document_is_complete_and_without_warnings(tmp_path: Any) ->
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(target))
     document = yaml.safe_load(target.read_text())
     assert len(document["paths"]) == len({address for address, name, _ in ADDRESSES} - {"docs"})
-    problem = document["paths"]["/api/v1/plans"]["get"]["responses"]["default"]
+    problem = document["paths"]["/api/v1/plans"]["get"]["responses"]["404"]
     assert list(problem["content"]) == ["application/problem+json"]
     assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
 
