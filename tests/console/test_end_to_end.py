@@ -41,15 +41,17 @@ def owner(stack: Stack, chromium: Browser) -> Iterator[Person]:
     assert not person.faults
 
 
-def create_instance(owner: Person, name: str, engine: str, plan: str = "Lite") -> Page:
+def create_instance(
+    owner: Person, name: str, engine: str, plan: str = "Lite", tenant: str = "demo"
+) -> Page:
     """Fill the form, see the price, send it, and wait on the page until it is in service."""
-    page = owner.open("/t/demo/instances/new")
+    page = owner.open(f"/t/{tenant}/instances/new")
     page.get_by_label(engine).check()
     page.get_by_label(plan).check()
     page.get_by_label("Name").fill(name)
     expect(page.locator("#price dd").first).to_contain_text(re.compile(r"\d+\.\d\d [A-Z]{3}"))
     page.get_by_role("button", name="Create the instance").click()
-    page.wait_for_url(f"**/instances/demo-{name}")
+    page.wait_for_url(f"**/instances/{tenant}-{name}")
     expect(page.locator("#instance-state .badge").first).to_have_text("active", timeout=READY_MS)
     return page
 
@@ -71,6 +73,26 @@ def connects(uri: str) -> bool:
             return connection.execute("SELECT 1").fetchone() == (1,)
     except psycopg.OperationalError:
         return False
+
+
+def test_from_sign_up_to_a_working_connection_string(stack: Stack, chromium: Browser) -> None:
+    """The first person of an installation needs nobody else."""
+    visitor = sign_in(chromium, stack.document["console"]["url"].rstrip("/"), None)
+    page = visitor.open("/sign-in")
+    page.get_by_role("link", name="Make an account").click()
+    page.get_by_label("E-mail address").fill("grace@example.org")
+    page.get_by_label("Organisation").fill("graceco")
+    page.get_by_label("Password").fill("a long and quiet evening")
+    page.get_by_role("button", name="Make it").click()
+    page.wait_for_url("**/t/graceco/")
+    page = create_instance(visitor, "first", "Relational", tenant="graceco")
+    uri = create_credential(page, "graceco-first")
+    wait_until(lambda: connects(uri), "the new credential connects", 5)
+    with psycopg.connect(uri) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 42 AS n")
+        assert connection.execute("SELECT n FROM mine").fetchone() == (42,)
+    visitor.context.close()
+    assert not visitor.faults
 
 
 def test_from_an_empty_form_to_a_program_that_connects(owner: Person) -> None:

@@ -20,6 +20,7 @@ from tests.tenants.cast import Cast, serving_instance
 
 # Width -> scheme: both widths and both schemes in two visits.
 VISITS: dict[int, Literal["light", "dark"]] = {390: "dark", 1440: "light"}
+WIDEST = 2560
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +46,5 @@ def test_a_page_is_accessible_and_fits(browse: Browse, lasting_cast: Cast, look:
         assert axe_violations(page) == []
         if folder := os.environ.get("WEFTKIT_SCREENSHOTS"):
             page.screenshot(path=Path(folder, f"{look.name}-{width}-{scheme}.png"), full_page=True)
+    page.set_viewport_size({"width": WIDEST, "height": HEIGHT})
+    assert overflow_px(page) == 0
