@@ -233,6 +233,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "tenants.api.schema.add_problems",
+        "tenants.api.examples.add_examples",
     ],
     "ENUM_NAME_OVERRIDES": {
         "AuditDrainKind": "tenants.audit.models.DrainKind",
