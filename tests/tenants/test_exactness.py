@@ -29,6 +29,7 @@ from tests.dataplane.plane import Client, ControlDatabase, Plane, instance, key,
 from tests.servers import PostgresServer, RedisServer, temporary_home
 from tests.tenants.cast import Cast, serving_instance
 from tests.tenants.months import LATE_ENOUGH
+from tests.tenants.own_plane import DjangoDatabase
 
 UNITS = 100_000
 ROUNDS = 5
@@ -42,16 +43,6 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
     AND (usename = %s OR application_name = 'roll-up')
 """
 WAITING = "SELECT FROM publish.usage_intake LIMIT 1"
-
-
-class DjangoDatabase(ControlDatabase):
-    """The control plane's own database, as a data plane reaches it."""
-
-    def __init__(self, postgres: PostgresServer) -> None:
-        self.postgres = postgres
-        self.name = str(connection.settings_dict["NAME"])
-        self.dsn = postgres.dsn(self.name)
-        self.dataplane_dsn = postgres.dsn(self.name, exchange.DATAPLANE_ROLE)
 
 
 class RollUps:
