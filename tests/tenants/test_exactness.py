@@ -1,7 +1,8 @@
 """From clients to the invoice: 100,000 units over two real workers, with everything being killed.
 
 The workers are killed the moment the last answer is there, with their counts handed in or not;
-hand-ins and roll-ups lose their database connections in the middle and are tried again.
+hand-ins and roll-ups lose their database connections in the middle and are tried again; what was
+handed in is handed in once more.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import threading
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -42,6 +44,13 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
     AND (usename = %s OR application_name = 'roll-up')
 """
+# What was handed in is handed in again, as by a data plane that never heard that it arrived.
+SEEN = "SELECT to_jsonb(intake) FROM publish.usage_intake AS intake LIMIT 20"
+AGAIN = """
+INSERT INTO publish.usage_intake
+SELECT * FROM jsonb_populate_recordset(NULL::publish.usage_intake, %s::jsonb)
+ON CONFLICT DO NOTHING RETURNING idempotency_key
+"""
 WAITING = "SELECT FROM publish.usage_intake LIMIT 1"
 
 
@@ -62,7 +71,7 @@ class RollUps:
         self._thread.join(60)
 
     def _run(self) -> None:
-        while not self._stop.wait(0.01):
+        while not self._stop.wait(0.3):
             try:
                 with connection.cursor() as cursor:
                     cursor.execute("SET application_name = 'roll-up'")
@@ -85,22 +94,28 @@ async def ask(client: Client, count: int) -> int:
     return answered
 
 
-async def cut_now_and_then(database: ControlDatabase, done: asyncio.Event) -> int:
-    """Cut connections until `done`; return how many."""
-    cut = 0
+async def trouble(database: ControlDatabase, done: asyncio.Event) -> tuple[int, int]:
+    """Cut connections and repeat hand-ins until `done`; return how many of each."""
+    cut = repeated = 0
+    seen: dict[str, Any] = {}
     while not done.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(done.wait(), 0.15)
-        rows = await asyncio.to_thread(database.rows, CUT, exchange.DATAPLANE_ROLE)
-        cut += len(rows)
-    return cut
+        new = await asyncio.to_thread(database.rows, SEEN)
+        again = json.dumps(list(seen.values()))
+        repeated += len(await asyncio.to_thread(database.rows, AGAIN, again))
+        seen |= {row["idempotency_key"]: row for (row,) in new}
+        cut += len(await asyncio.to_thread(database.rows, CUT, exchange.DATAPLANE_ROLE))
+    return cut, repeated
 
 
-async def play(plane: Plane, record: InstanceRecord, username: str, password: str) -> int:
+async def play(
+    plane: Plane, record: InstanceRecord, username: str, password: str
+) -> tuple[int, int]:
     """Ask for all units in rounds, each of which ends with the workers' death."""
     server = await plane.serve(record)
-    done, cut = asyncio.Event(), 0
-    cutting = asyncio.create_task(cut_now_and_then(plane.database, done))
+    done = asyncio.Event()
+    troubling = asyncio.create_task(trouble(plane.database, done))
     for _ in range(ROUNDS):
         clients = [await plane.connect() for _ in range(CLIENTS)]
         for client in clients:
@@ -110,13 +125,13 @@ async def play(plane: Plane, record: InstanceRecord, username: str, password: st
         await asyncio.gather(*(ask(client, share) for client in clients))
         await plane.kill_workers()
     done.set()
-    cut = await cutting
+    troubles = await troubling
     assert len(server.lines) == UNITS
-    return cut
+    return troubles
 
 
-async def measured(postgres: PostgresServer, redis: RedisServer, row: Instance) -> int:
-    """Run the data plane; return how many connections were cut."""
+async def measured(postgres: PostgresServer, redis: RedisServer, row: Instance) -> tuple[int, int]:
+    """Run the data plane; return how many connections were cut, and hand-ins repeated."""
     credential, password = key()
     database = DjangoDatabase(postgres)
     record = dataclasses.replace(
@@ -129,10 +144,10 @@ async def measured(postgres: PostgresServer, redis: RedisServer, row: Instance) 
         stack.push_async_callback(plane.close_parts)
         database.publish(record)
         plane.start()
-        cut = await play(plane, record, credential.username, password)
+        troubles = await play(plane, record, credential.username, password)
         assert await asyncio.to_thread(plane.stop) == 0
         await until(lambda: not database.rows(WAITING), "all is rolled up", 30)
-    return cut
+    return troubles
 
 
 def invoice_of(tenant: Tenant) -> Invoice:
@@ -148,10 +163,12 @@ def test_a_hundred_thousand_units_are_a_hundred_thousand_on_the_invoice(
     settings.OPERATION_WAIT_IN_TASK_S = 0
     row = serving_instance(lasting_cast.acme, plan="unmetered")
     with RollUps() as roll_ups:
-        cut = asyncio.run(measured(postgres, redis, row))
+        cut, repeated = asyncio.run(measured(postgres, redis, row))
     assert cut > 10
+    assert repeated > 10
     invoice = invoice_of(lasting_cast.acme)
     (line,) = invoice.lines.filter(meter="read_units")
     assert int(line.quantity) == int(line.billable_quantity) == UNITS
     assert line.amount_micros == UNITS * 250_000 // 10**6
-    print(f"cut {cut} connections, {roll_ups.failures} roll-ups failed in the middle")
+    print(f"cut {cut} connections, repeated {repeated} hand-ins")
+    print(f"{roll_ups.failures} roll-ups failed in the middle")
