@@ -79,6 +79,8 @@ class Stack:
             **{name: value for name, value in os.environ.items() if "WEFTKIT" not in name},
             "WEFTKIT_HOME": str(home),
             "WEFTKIT_PORT_OFFSET": str(offset),
+            # All tests of a run make their instances in one tenant.
+            "WEFTKIT_INSTANCES_PER_TENANT_MAX": "500",
             **environment,
         }
         self.environment.pop("DJANGO_SETTINGS_MODULE", None)
