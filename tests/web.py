@@ -19,9 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def run_web(
-    postgres: PostgresServer, redis: RedisServer, home: Path, *, database: str, settings: str
+    postgres: PostgresServer,
+    redis: RedisServer,
+    home: Path,
+    *,
+    database: str,
+    settings: str,
+    **more: str,
 ) -> Iterator[str]:
-    """Start daphne with the settings module `settings`; yield its address."""
+    """Start daphne with the settings module `settings` and more environment; yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -33,6 +39,7 @@ def run_web(
         "WEFTKIT_DATABASE_URL": postgres.dsn(database),
         "WEFTKIT_REDIS_URL": f"unix://{redis.socket}",
         "WEFTKIT_PORT_OFFSET": "0",
+        **more,
     }
     log = home / "daphne.log"
     with log.open("wb") as output:

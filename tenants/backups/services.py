@@ -26,6 +26,7 @@ from tenants.core.models import uuid7
 from tenants.instances import depot
 from tenants.instances.models import Instance
 from tenants.instances.services import instance_create
+from tenants.instances.status import instance_lock
 from tenants.operations.models import LIVE, Operation
 from tenants.operations.services import operation_start
 from tenants.usage.limits import limits_of
@@ -50,7 +51,7 @@ def backup_create(
 
     The operation's `params` name the backup.
     """
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     way = way_of(instance)
     chosen = _kind_checked(way.kinds, kind)
     parent = parent_for(instance) if chosen is BackupKind.INCREMENTAL else None
@@ -209,7 +210,7 @@ def instance_clone(
 @transaction.atomic
 def backup_verify(*, backup: Backup, actor: str, idempotency_key: str = "") -> Operation:
     """Load the backup beside its instance, compare, and note the result at the backup."""
-    instance = _locked(backup.instance)
+    instance = instance_lock(backup.instance)
     backup = _locked_backup(backup)
     _demand_ready(backup)
     operation = operation_start(
@@ -304,14 +305,6 @@ def _refuse_if_full(instance: Instance, origin: BackupOrigin) -> None:
     ).exclude(origin=BackupOrigin.CLONE)
     if origin is not BackupOrigin.CLONE and kept.count() >= most:
         raise LimitError(f"the plan has {most} backups of an instance at most; delete one")
-
-
-def _locked(instance: Instance) -> Instance:
-    return (
-        Instance.objects.select_for_update(of=("self",))
-        .select_related("tenant", "plan")
-        .get(pk=instance.pk)
-    )
 
 
 def _locked_backup(backup: Backup) -> Backup:

@@ -33,9 +33,10 @@ from tenants.backups.ways import MismatchError, way_of
 from tenants.core.errors import ConflictError
 from tenants.instances import depot
 from tenants.instances import steps as instance_steps
+from tenants.instances.transfer_steps import host_task
 from tenants.operations.job import Job, StepError, Waiting, Work
 from tenants.operations.models import Operation, OperationStep, StepState
-from tenants.publish.host_tasks import HostTask, task_get, task_request, task_wish
+from tenants.publish.host_tasks import task_get, task_request, task_wish
 
 # Whose fault is the backup's own, so that it must not be trusted any more.
 DAMAGE = frozenset(
@@ -77,7 +78,7 @@ def is_saved(job: Job) -> Waiting | None:
     backup = _backup(job)
     task_id = _save_task(job, backup)
     try:
-        task = _task(task_id)
+        task = host_task(task_id)
     except StepError as error:
         if error.code not in MAKE_FULL or backup.kind != BackupKind.INCREMENTAL:
             raise
@@ -182,14 +183,14 @@ def ask_load(job: Job) -> None:
 
 def is_loaded(job: Job) -> Waiting | None:
     """Wait until the host has the content beside the served one."""
-    if _task(job.task_id("load")).state in {State.PREPARED, *COMMITTED}:
+    if host_task(job.task_id("load")).state in {State.PREPARED, *COMMITTED}:
         return None
     return Waiting(task_id=job.task_id("load"))
 
 
 def is_in_place(job: Job) -> Waiting | None:
     """Have the host put the content in place, and wait until it is served."""
-    state = _task(job.task_id("load")).state
+    state = host_task(job.task_id("load")).state
     if state is State.PREPARED:
         task_wish(task_id=job.task_id("load"), instance=job.instance, wish=Wish.COMMIT)
     return None if state is State.DONE else Waiting(task_id=job.task_id("load"))
@@ -238,7 +239,7 @@ def ask_verify(job: Job) -> None:
 def is_as_saved(job: Job) -> None:
     """Compare what the host loaded with what was saved; then the host can drop it."""
     backup = _backup(job)
-    task = _task(job.task_id("load"))
+    task = host_task(job.task_id("load"))
     backup.verification_facts = dict(way_of(backup.instance).compare(backup, task.result))
     backup.verification, backup.verified_at = Verification.PASSED, timezone.now()
     backup.save()
@@ -319,17 +320,6 @@ def _make_full(backup: Backup, reason: StepError) -> None:
 def _target(job: Job) -> datetime | None:
     said = job.params.get("target_time")
     return parse_datetime(said) if said else None
-
-
-def _task(task_id: UUID) -> HostTask:
-    task = task_get(task_id=task_id)
-    if task is None:
-        raise StepError("the host's task is gone", code="host_failed")
-    if task.state in (State.FAILED, State.CANCELLED):
-        raise StepError(
-            task.detail or "the host's task was cancelled", code=task.code or "cancelled"
-        )
-    return task
 
 
 def _from_the_start(job: Job) -> None:

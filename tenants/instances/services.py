@@ -34,6 +34,7 @@ from tenants.instances.plan_change import (
     plan_assign,
     smaller_refuse,
 )
+from tenants.instances.status import instance_lock
 from tenants.instances.tags import tags_clean
 from tenants.operations.models import Operation, OperationState
 from tenants.operations.services import operation_start
@@ -124,7 +125,7 @@ def instance_change(
     tags: Mapping[str, str] | None = None,
 ) -> Instance:
     """Change what can change at once: the data plane follows within a second."""
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     _refuse_if_deleted(instance)
     wanted = _wanted(instance, plan, blocks)
     if allowlist is not None:
@@ -154,7 +155,7 @@ def instance_scale(
 
     The data planes' limits change at once; the server's memory and connections when the host says.
     """
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     new_plan, new_blocks = _wanted(instance, plan, blocks)
     operation = operation_start(
         kind="scale",
@@ -179,7 +180,7 @@ def instance_scale(
 @transaction.atomic
 def instance_hibernate(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
     """Stop the server as soon as nobody is connected; the next connection wakes it."""
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     return operation_start(
         kind="hibernate", instance=instance, actor=actor, idempotency_key=idempotency_key
     )
@@ -188,7 +189,7 @@ def instance_hibernate(*, instance: Instance, actor: str, idempotency_key: str =
 @transaction.atomic
 def instance_wake(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
     """Start the server of an instance that sleeps, before its first client comes."""
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     return operation_start(
         kind="wake", instance=instance, actor=actor, idempotency_key=idempotency_key
     )
@@ -197,7 +198,7 @@ def instance_wake(*, instance: Instance, actor: str, idempotency_key: str = "") 
 @transaction.atomic
 def instance_suspend(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
     """Refuse clients and stop the server; data stays."""
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     return operation_start(
         kind="suspend", instance=instance, actor=actor, idempotency_key=idempotency_key
     )
@@ -209,7 +210,7 @@ def instance_resume(*, instance: Instance, actor: str, idempotency_key: str = ""
 
     One that was to be filled is filled: it never comes into service empty.
     """
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     kind = "provision" if instance.status == _S.FAILED else "resume"
     filled = _unfinished_filling(instance)
     if kind == "provision" and filled is not None:
@@ -228,7 +229,7 @@ def instance_resume(*, instance: Instance, actor: str, idempotency_key: str = ""
 @transaction.atomic
 def instance_delete(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
     """Put into quarantine; the data is purged after the retention time."""
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     if instance.deletion_protected:
         raise ConflictError("switch deletion protection off first", code="deletion_protected")
     return operation_start(
@@ -239,7 +240,7 @@ def instance_delete(*, instance: Instance, actor: str, idempotency_key: str = ""
 @transaction.atomic
 def instance_undelete(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
     """Bring an instance back out of quarantine."""
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     return operation_start(
         kind="undelete", instance=instance, actor=actor, idempotency_key=idempotency_key
     )
@@ -258,7 +259,7 @@ def instance_purge_due() -> int:
 
 @transaction.atomic
 def _purge_one(instance: Instance) -> bool:
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     is_due = instance.purge_after is not None and instance.purge_after <= timezone.now()
     if not is_due:
         return False
@@ -282,14 +283,6 @@ def _unfinished_filling(instance: Instance) -> Operation | None:
     if fillings.filter(state=OperationState.SUCCEEDED).exists():
         return None
     return fillings.last()
-
-
-def _locked(instance: Instance) -> Instance:
-    return (
-        Instance.objects.select_for_update(of=("self",))
-        .select_related("tenant", "plan")
-        .get(pk=instance.pk)
-    )
 
 
 def _refuse_if_full(tenant: Tenant) -> None:

@@ -45,6 +45,15 @@ PUBLISHED: Mapping[InstanceStatus, records.Status] = {
 ON_ITS_WAY_OUT = frozenset({_S.QUARANTINED, _S.PURGING, _S.PURGED})
 
 
+def instance_lock(instance: Instance) -> Instance:
+    """Return the instance as it is now, with its tenant and plan; its row stays locked."""
+    return (
+        Instance.objects.select_for_update(of=("self",))
+        .select_related("tenant", "plan")
+        .get(pk=instance.pk)
+    )
+
+
 def instance_move(
     *,
     instance: Instance,

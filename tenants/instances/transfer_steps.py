@@ -32,7 +32,7 @@ def ask_export(job: Job) -> None:
 
 def export_is_written(job: Job) -> Waiting | None:
     """Wait for the host's file, and let it be downloaded."""
-    task = _task(job)
+    task = host_task(_task_id(job))
     if task.state is not State.DONE:
         return Waiting()
     file = _file(job)
@@ -70,13 +70,13 @@ def ask_import(job: Job) -> None:
 
 def import_is_loaded(job: Job) -> Waiting | None:
     """Wait until the host has the content beside the served one."""
-    is_loaded = _task(job).state in {State.PREPARED, *COMMITTED}
+    is_loaded = host_task(_task_id(job)).state in {State.PREPARED, *COMMITTED}
     return None if is_loaded else Waiting()
 
 
 def import_is_in_place(job: Job) -> Waiting | None:
     """Have the host exchange old and new, and wait until the new is served."""
-    state = _task(job).state
+    state = host_task(_task_id(job)).state
     if state is State.PREPARED:
         task_wish(task_id=_task_id(job), instance=job.instance, wish=Wish.COMMIT)
     return None if state is State.DONE else Waiting()
@@ -101,8 +101,9 @@ def _task_id(job: Job) -> UUID:
     return job.operation_id
 
 
-def _task(job: Job) -> HostTask:
-    task = task_get(task_id=_task_id(job))
+def host_task(task_id: UUID) -> HostTask:
+    """Return a task that lives or is done. Raises StepError with what the host said, else."""
+    task = task_get(task_id=task_id)
     if task is None:
         raise StepError("the host's task is gone", code="host_failed")
     if task.state in (State.FAILED, State.CANCELLED):

@@ -17,6 +17,7 @@ from tenants.instances.files import (
     file_of_tenant,
 )
 from tenants.instances.models import FileOrigin, Instance
+from tenants.instances.status import instance_lock
 from tenants.operations.models import Operation
 from tenants.operations.services import operation_start
 
@@ -25,7 +26,7 @@ from tenants.operations.services import operation_start
 def instance_export(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
     """Save the instance's data into a new file; clients are served meanwhile."""
     demand_transferable(instance)
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     file_id = uuid7()
     operation = operation_start(
         kind="export",
@@ -52,7 +53,7 @@ def instance_import(
 ) -> Operation:
     """Replace the instance's data by a file of its tenant, uploaded or exported."""
     demand_transferable(instance)
-    instance = _locked(instance)
+    instance = instance_lock(instance)
     growth_demand(instance=instance)
     file = file_of_tenant(tenant=tenant, file_id=file_id)
     demand_transferable(file.instance)
@@ -63,12 +64,4 @@ def instance_import(
         actor=actor,
         params={"file_id": str(file.pk)},
         idempotency_key=idempotency_key,
-    )
-
-
-def _locked(instance: Instance) -> Instance:
-    return (
-        Instance.objects.select_for_update(of=("self",))
-        .select_related("tenant", "plan")
-        .get(pk=instance.pk)
     )

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from django.db import connection
 from playwright.sync_api import Browser, sync_playwright
 
 from tenants.accounts.models import User
 from tests.console.browser import CHROMIUM, Person, sign_in
-from tests.servers import PostgresServer, RedisServer, wait_until
+from tests.servers import PostgresServer, RedisServer
 from tests.tenants.conftest import cast, django_db_modify_db_settings, lasting_cast
 from tests.tenants.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, providing
+from tests.web import run_web
 
 __all__ = ["cast", "django_db_modify_db_settings", "lasting_cast"]
-
-ROOT = Path(__file__).resolve().parents[2]
 
 Browse = Callable[..., Person]
 
@@ -64,45 +59,19 @@ def live(
     provider: Provider,
 ) -> Iterator[str]:
     """The address of a daphne that serves the test database."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **{name: value for name, value in os.environ.items() if "WEFTKIT" not in name},
-        "DJANGO_SETTINGS_MODULE": "tests.console.live_settings",
-        "WEFTKIT_HOME": str(servers_home / "console"),
-        "WEFTKIT_DATABASE_URL": postgres.dsn(str(connection.settings_dict["NAME"])),
-        "WEFTKIT_REDIS_URL": f"unix://{redis.socket}",
-        "WEFTKIT_PORT_OFFSET": "0",
-        "WEFTKIT_OIDC_ISSUER": provider.url,
-        "WEFTKIT_OIDC_NAME": "Example",
-        "WEFTKIT_OIDC_CLIENT_ID": CLIENT_ID,
-        "WEFTKIT_OIDC_CLIENT_SECRET": CLIENT_SECRET,
-        "WEFTKIT_OIDC_SIGN_UP": "yes",
-    }
-    with (servers_home / "daphne.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                sys.executable, "-m", "weftkit_site.bounded_daphne", "-v", "0",
-                "-e", f"tcp:{port}:interface=127.0.0.1", "weftkit_site.asgi:application",
-            ],
-            cwd=ROOT, env=environment, stdout=log, stderr=log,
-        )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        assert process.poll() is None, (servers_home / "daphne.log").read_text()
-        try:
-            return httpx.get(f"{address}/healthz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        wait_until(answers, "daphne answers")
+    with run_web(
+        postgres,
+        redis,
+        servers_home / "console",
+        database=str(connection.settings_dict["NAME"]),
+        settings="tests.console.live_settings",
+        WEFTKIT_OIDC_ISSUER=provider.url,
+        WEFTKIT_OIDC_NAME="Example",
+        WEFTKIT_OIDC_CLIENT_ID=CLIENT_ID,
+        WEFTKIT_OIDC_CLIENT_SECRET=CLIENT_SECRET,
+        WEFTKIT_OIDC_SIGN_UP="yes",
+    ) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(15)
 
 
 @pytest.fixture

@@ -55,6 +55,15 @@ def session(
         yield connection
 
 
+@contextlib.contextmanager
+def source_instance(control: ControlPlane, host: HostProcess) -> Iterator[InstanceRecord]:
+    """A running instance whose WAL is archived, with an empty table `t`."""
+    with running_instance(control, "demo-source") as record:
+        with session(host, record) as connection:
+            connection.execute("CREATE TABLE t (id bigint PRIMARY KEY, v text)")
+        yield record
+
+
 def commit(control: ControlPlane, task: str) -> Json:
     control.wish(task, Wish.COMMIT)
     return control.wait_task(task, State.DONE)

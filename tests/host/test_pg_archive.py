@@ -29,6 +29,7 @@ from tests.host.relational import (
     running_instance,
     session,
     ship,
+    source_instance,
 )
 from tests.servers import wait_until
 
@@ -36,9 +37,7 @@ from tests.servers import wait_until
 @pytest.fixture
 def instance(control: ControlPlane, host: HostProcess) -> Iterator[InstanceRecord]:
     """A running instance whose WAL is archived."""
-    with running_instance(control, "demo-source") as record:
-        with session(host, record) as connection:
-            connection.execute("CREATE TABLE t (id bigint PRIMARY KEY, v text)")
+    with source_instance(control, host) as record:
         yield record
 
 
