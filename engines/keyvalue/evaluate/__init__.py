@@ -1,0 +1,1 @@
+"""The exact semantics of conditions, updates and projections over decoded items."""

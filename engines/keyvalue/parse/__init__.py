@@ -1,0 +1,1 @@
+"""Bodies and expression texts -> checked requests and trees, with DynamoDB's refusals."""

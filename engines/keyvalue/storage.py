@@ -1,0 +1,128 @@
+"""The tables of an instance in its schema: those of an empty one, and those of a DynamoDB table.
+
+    catalogue            a row a table: what DescribeTable tells, with the slots of its indexes
+    t<table_id>_<shape>  a row an item; for each secondary index two columns and a b-tree
+    streamlog            what was written to tables with a stream, for 24 hours
+    token                client tokens of transactions, for ten minutes
+    work                 what goes on in the background: one row a piece of work
+
+Every key begins with `sk`: the hash of an item's partition key, or 0. The b-tree of a global
+secondary index begins with its own partition key, whose first 4 bytes are a hash too.
+"""
+
+from __future__ import annotations
+
+from engines.kit.changelog import TransactionLog
+from engines.kit.statement import Name, with_names
+
+VERSION = 1
+
+_DDL = (
+    """
+    CREATE TABLE {catalogue} (
+        sk int4 NOT NULL DEFAULT 0,
+        name text COLLATE "C" NOT NULL,
+        table_id bigint NOT NULL,
+        shape bigint NOT NULL,
+        body jsonb NOT NULL,
+        PRIMARY KEY (sk, name)
+    ) WITH (fillfactor = 80)
+    """,
+    """
+    CREATE TABLE {token} (
+        sk int4 NOT NULL DEFAULT 0,
+        token bytea NOT NULL,
+        digest bytea NOT NULL,
+        at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (sk, token)
+    )
+    """,
+    "CREATE INDEX ON {token} (sk, at)",
+    """
+    CREATE TABLE {work} (
+        sk int4 NOT NULL DEFAULT 0,
+        work_id bigint NOT NULL,
+        kind text NOT NULL,
+        table_id bigint NOT NULL,
+        body jsonb NOT NULL,
+        lease_until timestamptz NOT NULL DEFAULT 'epoch',
+        PRIMARY KEY (sk, work_id)
+    ) WITH (fillfactor = 80)
+    """,
+)
+
+_ITEMS = """
+    CREATE TABLE {table} (
+        sk int4 NOT NULL,
+        pk bytea NOT NULL,
+        rk bytea NOT NULL DEFAULT '',
+        ver bigint NOT NULL,
+        size_bytes int4 NOT NULL,
+        page_bytes int4 NOT NULL,
+        tie int4 NOT NULL,
+        exp bigint,
+        item bytea NOT NULL,
+        PRIMARY KEY (sk, pk, rk)
+    ) WITH (fillfactor = 80)
+"""
+
+_ADD_COLUMNS = "ALTER TABLE {table} ADD COLUMN k%(slot)d bytea, ADD COLUMN r%(slot)d bytea"
+_DROP_COLUMNS = "ALTER TABLE {table} DROP COLUMN k%(slot)d, DROP COLUMN r%(slot)d"
+_GLOBAL_INDEX = (
+    "CREATE INDEX %(how)s{bare} ON {table} (k%(slot)d, r%(slot)d, tie, sk, pk, rk) "
+    "WHERE k%(slot)d IS NOT NULL"
+)
+_LOCAL_INDEX = (
+    "CREATE INDEX %(how)s{bare} ON {table} (sk, pk, r%(slot)d, tie, rk) WHERE r%(slot)d IS NOT NULL"
+)
+_TTL_INDEX = "CREATE INDEX %(how)s{bare} ON {table} (exp) WHERE exp IS NOT NULL"
+
+
+def names(schema: str) -> dict[str, Name]:
+    """Return the tables of every instance by their role."""
+    return {role: Name(schema, role) for role in ("catalogue", "token", "work")}
+
+
+def stream_log(schema: str) -> TransactionLog:
+    """Return the log that all streams of an instance share; a feed is a table's id."""
+    return TransactionLog(schema, "streamlog")
+
+
+def ddl(schema: str) -> tuple[str, ...]:
+    """Return what creates the tables of an empty instance; the schema is there."""
+    own = tuple(with_names(template, names(schema)) for template in _DDL)
+    return (*own, *stream_log(schema).ddl())
+
+
+def items_ddl(table: Name) -> str:
+    """Return what creates the rows of one DynamoDB table, without secondary indexes."""
+    return with_names(_ITEMS, {"table": table})
+
+
+def columns_ddl(table: Name, slot: int) -> str:
+    """Return what adds the columns of a secondary index."""
+    return with_names(_ADD_COLUMNS % {"slot": slot}, {"table": table})
+
+
+def drop_columns_ddl(table: Name, slot: int) -> str:
+    """Return what drops a secondary index: its columns, and its b-tree with them."""
+    return with_names(_DROP_COLUMNS % {"slot": slot}, {"table": table})
+
+
+def index_ddl(table: Name, name: str, slot: int, *, is_global: bool, concurrently: bool) -> str:
+    """Return what creates the b-tree of a secondary index, in the schema of its table."""
+    template = _GLOBAL_INDEX if is_global else _LOCAL_INDEX
+    return _index(template, table, name, slot, concurrently)
+
+
+def ttl_index_ddl(table: Name, name: str, *, concurrently: bool) -> str:
+    """Return what creates the b-tree of expiry times."""
+    return _index(_TTL_INDEX, table, name, 0, concurrently)
+
+
+def _index(template: str, table: Name, name: str, slot: int, concurrently: bool) -> str:
+    how = "CONCURRENTLY IF NOT EXISTS " if concurrently else ""
+    # An index is always in its table's schema, and takes no other one in its name.
+    return with_names(template % {"slot": slot, "how": how}, {"table": table}).replace(
+        "{bare}", f'"{name}"'
+    )
