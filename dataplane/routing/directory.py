@@ -20,6 +20,7 @@ from functools import lru_cache
 
 from dataplane.routing.table import RecordTable
 from engines.kit import auth
+from engines.kit.auth.sigv4 import access_secret
 from engines.kit.errors import RequestError
 from engines.kit.ports import Candidate, Clock, Hints
 from engines.kit.records import Credential, InstanceRecord, Role
@@ -46,6 +47,7 @@ class RecordDirectory:
         self._table = table
         self._clock = clock
         self._peppers = peppers
+        self._master_key = master_key
         self._mock_key = hmac.digest(master_key, _MOCK_PURPOSE, "sha256")
         self._newest_pepper = max(peppers)
         # A name's second sign-in is cheaper than its first, known or not.
@@ -80,6 +82,22 @@ class RecordDirectory:
             candidate.credential, password, self._peppers, self._clock.now()
         )
         return secret is not None and method == "password" and not candidate.is_mock
+
+    def find_access_key(self, engine: str, access_key_id: str, server_name: str) -> Candidate:
+        """Return the candidate for a signed request: an access key id is a user name."""
+        return self.find(engine, Hints(access_key_id, server_name))
+
+    def access_secrets(self, candidate: Candidate) -> tuple[str, ...]:
+        """Return the live secrets that a candidate may have signed with; see `ports.Directory`."""
+        credential = candidate.credential
+        if candidate.is_mock:
+            # Version 0 is nobody's.
+            return (access_secret(self._mock_key, credential.username, 0),)
+        return tuple(
+            access_secret(self._master_key, credential.username, secret.access_version)
+            for secret in auth.live_secrets(credential, self._clock.now())
+            if secret.access_version
+        )
 
     def _mock(self, username: str) -> Credential:
         is_short = len(username) <= CACHED_NAME_CHARACTERS_MAX

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from engines.kit.errors import NativeError, Reason
+from engines.kit.http.whole import HttpHandler, HttpPorts
 from engines.kit.ports import ClientChannel, Pooled, Relay, SessionPorts
 
 
@@ -88,5 +89,8 @@ class EngineSpec:
     pool_port: int = 0
     # HTTP engines: the ASGI application over its ports.
     asgi: Callable[[Any], ASGIApp] | None = None
+    # HTTP engines whose requests are read whole: the handler over its ports, and the largest body.
+    serve: Callable[[HttpPorts], HttpHandler] | None = None
+    body_bytes_max: int = 1024 * 1024
     # Schema engines: the DDL of an empty instance in the schema of this name.
     ddl: Callable[[str], tuple[str, ...]] | None = None

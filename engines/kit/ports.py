@@ -8,7 +8,8 @@ free of I/O (the hot path).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -185,6 +186,17 @@ class Directory(Protocol):
 
     def find_by_secret(self, engine: str, hints: Hints, password: str) -> Candidate:
         """Return the candidate for a client that sent a password and no user name."""
+        ...
+
+    def find_access_key(self, engine: str, access_key_id: str, server_name: str) -> Candidate:
+        """Return the candidate for a request that is signed (SigV4); a mock for unknown keys."""
+        ...
+
+    def access_secrets(self, candidate: Candidate) -> tuple[str, ...]:
+        """Return the live secrets that a candidate may have signed with.
+
+        A mock has one too, which nobody knows: checking it takes the same work.
+        """
         ...
 
     def verify_password(self, candidate: Candidate, password: str) -> bool:
@@ -471,15 +483,34 @@ class SessionPorts(Protocol):
         ...
 
 
-class Store(Protocol):
-    """Statements of one instance of a schema engine; one round trip each."""
+Row = Sequence[Any]
 
-    async def fetch(self, text: str, *params: object) -> list[tuple[object, ...]]:
-        """Run one statement and return its rows. Raises RequestError by SQLSTATE."""
+
+class Statements(Protocol):
+    """Statements of one instance of a schema engine; one round trip each.
+
+    Raise RequestError by SQLSTATE, which `RequestError.sqlstate` keeps.
+    """
+
+    async def fetch(self, text: str, *params: object) -> Sequence[Row]:
+        """Run one statement and return its rows."""
         ...
 
     async def execute(self, text: str, *params: object) -> int:
         """Run one statement and return the number of rows it touched."""
+        ...
+
+
+class Store(Statements, Protocol):
+    """The tables of one instance: single statements, each its own transaction, and transactions."""
+
+    def transaction(
+        self, isolation: str = "read_committed"
+    ) -> AbstractAsyncContextManager[Statements]:
+        """Run a block in a transaction (`read_committed` or `repeatable_read`).
+
+        It is rolled back if the block raises. A statement of it that fails ends it.
+        """
         ...
 
 

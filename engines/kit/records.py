@@ -65,6 +65,8 @@ class Secret:
     digest: str  # hex, HMAC-SHA256(pepper, secret)
     scram: Scram
     expires_at: float | None = None
+    # Which of the secrets derived for the user name this is (SigV4); 0 for one that is not derived.
+    access_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +123,18 @@ class InstanceRecord:
     is_default: bool = False  # answers plain user names that name no instance
     allowlist: tuple[str, ...] = ()  # CIDRs; empty: every address
     host: str = "local"  # the instance host that runs its server
+    cell: str = ""  # where its schema is; "" for an instance with a server of its own
     desired: Desired = Desired.RUNNING
     generation: int = 1  # raised whenever the host has something to do
     # Is it the newest, the host puts the server to sleep as soon as nobody is connected.
     sleep_generation: int = 0
     audit_data_events: bool = False
     growth_refused: GrowthRefusal | None = None
+
+    @property
+    def schema(self) -> str:
+        """The name of its schema in the cell."""
+        return "wk_" + self.instance_id.replace("-", "")
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `from_json` reads back."""
@@ -167,6 +175,7 @@ def _credential(body: Mapping[str, Any]) -> Credential:
                 digest=secret["digest"],
                 scram=Scram(**secret["scram"]),
                 expires_at=secret.get("expires_at"),
+                access_version=secret.get("access_version", 0),
             )
             for secret in body["secrets"]
         ),

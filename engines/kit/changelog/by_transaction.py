@@ -57,6 +57,13 @@ _APPEND = """
     ORDER BY b.i
 """
 
+_APPEND_FROM = """
+    INSERT INTO {log} (sk, epoch, feed, body)
+    SELECT SK::int4, (SELECT s.epoch FROM {state} s WHERE s.sk = SK::int4), FEED::bigint,
+           BODY::bytea
+    FROM SOURCE
+"""
+
 # At least one row comes back, so that the horizon is known when there are no entries.
 _READ = """
     SELECT (s.trimmed_epoch, s.trimmed_xid, s.trimmed_n)
@@ -135,6 +142,19 @@ class TransactionLog:
             text.replace("SK::", f"{sk}::")
             .replace("FEED::", f"{feed}::")
             .replace("BODIES::", f"{bodies}::")
+        )
+
+    def append_from(self, source: str, sk: str, feed: str, body: str) -> str:
+        """Return the INSERT of one entry for each row of `source`, a part of a larger statement.
+
+        So a change and its entry are one statement, and a change that did not happen has none.
+        """
+        text = with_names(_APPEND_FROM, self._names)
+        return (
+            text.replace("SK::", f"{sk}::")
+            .replace("FEED::", f"{feed}::")
+            .replace("BODY::", f"{body}::")
+            .replace("SOURCE", source)
         )
 
     def append(self, feed: int, bodies: Sequence[bytes], sk: int = 0) -> Statement:

@@ -1,0 +1,98 @@
+"""Requests that are read whole before they are served: what an engine with `serve` gets and gives.
+
+ASGI is for bodies that are streamed and costs a dozen objects a request; an API of small bodies
+needs none of that. The front reads a request up to `EngineSpec.body_bytes_max`, calls the engine's
+handler, and writes its answer; content-length, date and connection are the front's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol
+
+from engines.kit.ports import Audit, Candidate, Clock, Directory, Grant, Store
+from engines.kit.records import InstanceRecord
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(slots=True)
+class HttpCall:
+    """One request. `target` is path and query as they stood in the request line."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]  # names in lower case, in the order received
+    body: bytes
+    address: Address
+    server_name: str  # SNI, lower case; "" if none
+    connection_id: str
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header; `name` is in lower case."""
+        for each, value in self.headers:
+            if each == name:
+                return value
+        return None
+
+
+@dataclass(slots=True)
+class HttpAnswer:
+    """One answer; `closes` ends the connection behind it."""
+
+    status: int
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+    closes: bool = False
+
+
+HttpHandler = Callable[[HttpCall], Awaitable[HttpAnswer]]
+
+
+class HttpPorts(Protocol):
+    """All that the handler of an HTTP engine may call."""
+
+    @property
+    def directory(self) -> Directory:
+        """Where instances and credentials are found."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    @property
+    def audit(self) -> Audit:
+        """Where auditors are told."""
+        ...
+
+    def grant(self, candidate: Candidate, address: Address, connection_id: str) -> Grant:
+        """Turn a proven candidate into a grant; cheap enough for each request.
+
+        Raises RequestError: EXPIRED, ADDRESS, SUSPENDED, CONNECTIONS, SHUTDOWN.
+        """
+        ...
+
+    def login_failed(self, candidate: Candidate, address: Address, reason: str) -> None:
+        """Report a request that proved nothing to metrics, log and audit."""
+        ...
+
+    def store(self, record: InstanceRecord) -> Store:
+        """Return the tables of an instance of a schema engine."""
+        ...
+
+    def allows_anonymous(self, engine: str) -> bool:
+        """Say whether any key is let into the default instance of the tenant `default`."""
+        ...
+
+    def hold(self, key: object) -> AbstractAsyncContextManager[None]:
+        """Let one of all tasks of this worker at a time into the block, for equal keys."""
+        ...
+
+    def spawn(self, record: InstanceRecord, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do work of an instance in the background; nothing if work of that name goes on here."""
+        ...
