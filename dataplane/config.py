@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dataplane.cells import CELLS_VARIABLE, cells_from
 from engines import registry
 from engines.kit.contract import EngineSpec
 from engines.kit.settings import ENGINES, Settings, SettingsError, parse
@@ -50,6 +51,12 @@ class Bounds:
     warm_idle_s: float = 60.0  # an instance without clients is soon without sessions
     # The caches of a server process only grow; nothing but its end makes it small again.
     warm_age_s: float = 600.0
+    cell_sessions_max: int = 8  # sessions of a worker with a cell's PostgreSQL
+    cell_wait_s: float = 5.0  # for one of them
+    requests_max: int = 4_096  # HTTP requests under way
+    head_timeout_s: float = 10.0  # from a request's first byte to the end of its headers
+    body_timeout_s: float = 60.0  # and to the end of its body
+    keep_alive_s: float = 75.0  # without a request on an HTTP connection
     drain_grace_s: float = 15.0  # for requests that are under way at SIGTERM
     linger_s: float = 5.0  # for a peer to take its last bytes
 
@@ -77,6 +84,8 @@ class Config:
     ports: Mapping[str, int]  # engine -> port, offset included
     admin_port: int
     pool_ports: Mapping[str, int] = field(default_factory=dict)  # of engines that have one
+    cells: Mapping[str, str] = field(default_factory=dict)  # name -> DSN, for schema engines
+    anonymous: frozenset[str] = frozenset()  # engines that let any key in as the tenant `default`
     jwt_secret: str = ""
     bind: str = "127.0.0.1"
     workers: int = 1
@@ -119,12 +128,21 @@ def config_from(engines: Iterable[EngineSpec], environ: Mapping[str, str] = os.e
         pool_ports={
             spec.name: settings.pool_port(spec.name) + offset for spec in engines if spec.pool_port
         },
+        cells=_cells(environ),
+        anonymous=frozenset({"keyvalue"} if settings.keyvalue.anonymous else ()),
         jwt_secret=settings.auth.jwt_secret,
         bind=environ.get("WEFTKIT_BIND") or "127.0.0.1",
         workers=_integer(environ, "WEFTKIT_WORKERS", os.cpu_count() or 1, 1, WORKERS_MAX),
         log_level=environ.get("WEFTKIT_LOG_LEVEL") or settings.server.log_level,
         tls=_tls(environ, settings),
     )
+
+
+def _cells(environ: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return cells_from(environ.get(CELLS_VARIABLE, ""))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _toml(environ: Mapping[str, str]) -> Settings:

@@ -1,122 +1,227 @@
-"""Warm PostgreSQL sessions of one cell, and `ports.Store` over them.
+"""The warm PostgreSQL sessions of one cell in one worker: lent for a statement or a transaction.
 
-A fixed number of sessions keep their prepared statements for life. A session goes back to the
-instance that used it last, if it can, and is reset only when it changes instance: a reset on every
-release halves throughput (research/performance.md section 1.3).
+A fixed number of sessions keep their prepared statements for life and are not reset when they are
+given back, which would halve throughput (research/performance.md section 1.3). They need none:
+every text is an engine's own, names its instance's schema, and changes nothing of the session;
+what a transaction sets is LOCAL. Who finds no free session waits in line, for a bounded time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
 
 from dataplane.backend.sqlstate import to_request_error
-from engines.kit.errors import Reason, RequestError
+from engines.kit.errors import RequestError
 
-STATEMENTS_CACHED = 512
+STATEMENTS_KEPT = 512
+WAITING_MAX = 2_000
 CONNECT_SECONDS_MAX = 5.0
+ROLLBACK_SECONDS_MAX = 5.0
+# Of a cell's own configuration nothing that we promise may depend.
+_SETTINGS = {
+    "application_name": "weftkit",
+    "client_connection_check_interval": "5s",  # a worker that was killed keeps no locks
+    "default_transaction_isolation": "read committed",
+    "idle_in_transaction_session_timeout": "60s",
+    "jit": "off",
+    "statement_timeout": "0",  # the worker counts, and cancels
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+}
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Statement: TypeAlias = "PreparedStatement[asyncpg.Record]"
+Rows = Sequence[asyncpg.Record]
+
+
+class CellSession:
+    """One session, used by one task at a time. Errors are asyncpg's own."""
+
+    __slots__ = ("_prepared", "_statements", "connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._statements: dict[str, Statement] = {}
+        self._prepared = 0
+
+    async def fetch(self, text: str, params: Sequence[object], within_s: float) -> Rows:
+        """Run one statement, prepared at its first use, and return its rows."""
+        statement = self._statements.get(text)
+        if statement is None:
+            statement = await self._prepare(text, within_s)
+        try:
+            return await statement.fetch(*params, timeout=within_s)
+        except (asyncpg.UndefinedTableError, asyncpg.FeatureNotSupportedError):
+            # Tables change their names when they change their form; the old one will not return.
+            self._statements.pop(text, None)
+            raise
+
+    async def execute(self, text: str, params: Sequence[object], within_s: float) -> int:
+        """Run one statement and return the number of rows it touched; prepare it if it has values.
+
+        Statements without values are those of a change of form, which nobody repeats.
+        """
+        if params:
+            await self.fetch(text, params, within_s)
+            tag = self._statements[text].get_statusmsg()
+        else:
+            tag = await self.connection.execute(text, timeout=within_s)
+        # "INSERT 0 5", "UPDATE 5"; statements without a count end in a word.
+        count = (tag or "").rsplit(" ", 1)[-1]
+        return int(count) if count.isdigit() else 0
+
+    async def _prepare(self, text: str, within_s: float) -> Statement:
+        self._prepared += 1
+        statement = await self.connection.prepare(text, name=f"s{self._prepared}", timeout=within_s)
+        if len(self._statements) >= STATEMENTS_KEPT:
+            # The one that was prepared first: it is prepared again if anybody wants it.
+            del self._statements[next(iter(self._statements))]
+        self._statements[text] = statement
+        return statement
 
 
 class CellPool:
     """The sessions of one cell."""
 
-    def __init__(self, dsn: str, *, size: int, wait_s: float, statement_s: float) -> None:
+    def __init__(self, dsn: str, *, size: int, wait_s: float) -> None:
         self._dsn = dsn
-        self._wait_s = wait_s
-        self._statement_s = statement_s
         self._size = size
-        self._lent = 0
-        self._free = asyncio.Semaphore(size)
-        # Idle sessions with the instance that used them last; the freshest at the end.
-        self._idle: list[tuple[str, Connection]] = []
+        self._wait_s = wait_s
+        self._loop = asyncio.get_running_loop()
+        # The one that was used last is the next to be used: what is rarely needed rests.
+        self._idle: list[CellSession] = []
+        self._open = 0
+        self._waiting: deque[asyncio.Future[CellSession | None]] = deque()
+        self._rollbacks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+        # How many sessions work in the background may have at a time.
+        self.background = asyncio.Semaphore(max(1, size // 2))
+        # Tasks with a transaction: a second session for one of them could wait for ever.
+        self.in_transaction: set[asyncio.Task[object] | None] = set()
 
-    @contextlib.asynccontextmanager
-    async def session(self, instance_id: str) -> AsyncIterator[Connection]:
-        """Lend a session to `instance_id`. Raises RequestError(BACKEND) if none is free in time."""
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise to_request_error("53300") from error
-        self._lent += 1
-        try:
-            connection = await self._take(instance_id)
-            try:
-                yield connection
-            except asyncpg.InternalClientError:
-                # A session that died while it was idle; asyncpg notices at the next use.
-                connection.terminate()
-                raise
-            finally:
-                if not connection.is_closed():
-                    self._idle.append((instance_id, connection))
-        finally:
-            self._lent -= 1
-            self._free.release()
+    @property
+    def idle(self) -> int:
+        """How many sessions nobody uses."""
+        return len(self._idle)
+
+    def take_free(self) -> CellSession | None:
+        """Return a session that is free now, if there is one."""
+        while self._idle:
+            session = self._idle.pop()
+            if not session.connection.is_closed():
+                return session
+            self._open -= 1
+        return None
+
+    async def take(self) -> CellSession:
+        """Return a session, a new one if there is room, or wait for one.
+
+        Raises RequestError(BACKEND): none in time, or PostgreSQL cannot be reached.
+        """
+        deadline = self._loop.time() + self._wait_s
+        while True:
+            session = self.take_free()
+            if session is not None:
+                return session
+            if self._open < self._size and not self._is_closed:
+                return await self._connect()
+            session = await self._wait(deadline)
+            # None: there is room now, for whoever comes first.
+            if session is not None:
+                return session
+
+    def give(self, session: CellSession) -> None:
+        """Take a session back."""
+        if session.connection.is_closed() or self._is_closed:
+            session.connection.terminate()
+            self._open -= 1
+            self._pass_on(None)
+        elif not self._pass_on(session):
+            self._idle.append(session)
+
+    def roll_back(self, session: CellSession) -> None:
+        """Take a session back whose transaction has to be undone first; nobody waits for it."""
+        task = self._loop.create_task(self._roll_back(session))
+        self._rollbacks.add(task)
+        task.add_done_callback(self._rollbacks.discard)
 
     async def close(self) -> None:
-        """Close the idle sessions."""
+        """Close what is idle now, and the rest as it comes back."""
+        self._is_closed = True
+        if self._rollbacks:
+            await asyncio.wait(self._rollbacks)
         while self._idle:
-            await self._idle.pop()[1].close()
+            self._open -= 1
+            await self._idle.pop().connection.close(timeout=CONNECT_SECONDS_MAX)
 
-    async def _take(self, instance_id: str) -> Connection:
-        for index in range(len(self._idle) - 1, -1, -1):
-            owner, connection = self._idle[index]
-            if owner == instance_id and not connection.is_closed():
-                del self._idle[index]
-                return connection
+    async def _connect(self) -> CellSession:
+        self._open += 1
         try:
-            self._idle = [each for each in self._idle if not each[1].is_closed()]
-            # Another session is cheaper than a reset, as long as there is room for one.
-            if self._lent + len(self._idle) > self._size:
-                # Of the others, the one that rested longest: its owner is least likely to return.
-                _, connection = self._idle.pop(0)
-                await connection.reset()
-                return connection
-            return await asyncpg.connect(
-                self._dsn,
-                timeout=CONNECT_SECONDS_MAX,
-                command_timeout=self._statement_s,
-                statement_cache_size=STATEMENTS_CACHED,
+            return CellSession(
+                await asyncpg.connect(
+                    self._dsn,
+                    timeout=CONNECT_SECONDS_MAX,
+                    statement_cache_size=0,  # each session keeps its own
+                    server_settings=_SETTINGS,
+                )
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            raise to_request_error("08006") from error
+        except BaseException as error:
+            self._open -= 1
+            self._pass_on(None)
+            if isinstance(
+                error, OSError | TimeoutError | asyncpg.PostgresError | asyncpg.InterfaceError
+            ):
+                raise to_request_error("08006") from error
+            raise
+
+    async def _wait(self, deadline: float) -> CellSession | None:
+        if len(self._waiting) >= WAITING_MAX:
+            raise to_request_error("53300")
+        turn: asyncio.Future[CellSession | None] = self._loop.create_future()
+        self._waiting.append(turn)
+        timer = self._loop.call_at(deadline, _give_up, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                # It was handed over in the very turn in which we were cancelled.
+                session = turn.result()
+                if session is not None:
+                    self.give(session)
+                else:
+                    self._pass_on(None)
+            raise
+        finally:
+            timer.cancel()
+
+    def _pass_on(self, session: CellSession | None) -> bool:
+        """Hand a session, or the room for one, to whoever waits longest."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(session)
+                return True
+        return False
+
+    async def _roll_back(self, session: CellSession) -> None:
+        try:
+            await session.connection.execute("ROLLBACK", timeout=ROLLBACK_SECONDS_MAX)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            session.connection.terminate()
+        finally:
+            self.give(session)
 
 
-class InstanceStore:
-    """`ports.Store` of one instance."""
-
-    def __init__(self, pool: CellPool, instance_id: str) -> None:
-        self._pool = pool
-        self._instance_id = instance_id
-
-    async def fetch(self, text: str, *params: object) -> list[tuple[object, ...]]:
-        """Run one statement and return its rows. Raises RequestError by SQLSTATE."""
-        async with _translated(), self._pool.session(self._instance_id) as connection:
-            return [tuple(row) for row in await connection.fetch(text, *params)]
-
-    async def execute(self, text: str, *params: object) -> int:
-        """Run one statement and return the number of rows it touched."""
-        async with _translated(), self._pool.session(self._instance_id) as connection:
-            tag = await connection.execute(text, *params)
-        # "INSERT 0 5", "UPDATE 5"; statements without a count end in a word.
-        count = tag.rsplit(" ", 1)[-1]
-        return int(count) if count.isdigit() else 0
+def _give_up(turn: asyncio.Future[CellSession | None]) -> None:
+    if not turn.done():
+        turn.set_exception(_busy())
 
 
-@contextlib.asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        raise to_request_error(error.sqlstate or "") from error
-    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        raise to_request_error("08006") from error
-    except TimeoutError as error:
-        raise RequestError(Reason.TIMEOUT, "the request took too long") from error
+def _busy() -> RequestError:
+    return to_request_error("53300")

@@ -81,6 +81,23 @@ def test_files_of_tls_come_from_the_environment_unless_the_file_names_others(
     assert off is None
 
 
+def test_cells_have_names(environ: dict[str, str]) -> None:
+    assert config_from((), environ).cells == {}
+    text = "local=postgresql://weftkit@/cell?host=/run/cell, east=postgres://e/cell,"
+    assert config_from((), {**environ, "WEFTKIT_CELLS": text}).cells == {
+        "local": "postgresql://weftkit@/cell?host=/run/cell",
+        "east": "postgres://e/cell",
+    }
+
+
+def test_any_key_is_let_in_only_where_the_file_says_so(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    assert config_from((), environ).anonymous == frozenset()
+    environ = with_toml(environ, tmp_path, "[keyvalue]\nanonymous = true\n")
+    assert config_from((), environ).anonymous == {"keyvalue"}
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -92,6 +109,8 @@ def test_files_of_tls_come_from_the_environment_unless_the_file_names_others(
         ({"WEFTKIT_CONFIG": "/nowhere.toml"}, "cannot read /nowhere.toml"),
         ({"WEFTKIT_SECRETS_DIR": "/nowhere"}, "cannot read /nowhere/master.key"),
         ({"WEFTKIT_TLS_CERT": "/only.crt"}, "both a certificate and a key"),
+        ({"WEFTKIT_CELLS": "local"}, "WEFTKIT_CELLS: entry 1 is not"),
+        ({"WEFTKIT_CELLS": "a=postgresql:///x,a=postgresql:///y"}, "names the cell 'a' twice"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(

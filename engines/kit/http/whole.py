@@ -81,8 +81,12 @@ class HttpPorts(Protocol):
         """Report a request that proved nothing to metrics, log and audit."""
         ...
 
-    def store(self, record: InstanceRecord) -> Store:
-        """Return the tables of an instance of a schema engine."""
+    def store(self, record: InstanceRecord, within_s: float | None = None) -> Store:
+        """Return the tables of an instance of a schema engine.
+
+        `within_s` takes the place of the plan's statement timeout, for work in the background. It
+        leaves half of the sessions to requests.
+        """
         ...
 
     def allows_anonymous(self, engine: str) -> bool:

@@ -1,0 +1,161 @@
+"""`ports.Store` over a cell's sessions: single statements, and transactions.
+
+The plan's statement timeout bounds a statement, and a transaction as a whole. PostgreSQL's errors
+become RequestErrors by SQLSTATE; a session that is lost in the middle is a BACKEND error, and what
+it had been asked for may or may not have been done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from dataplane.backend.pool import CellPool, CellSession, Rows
+from dataplane.backend.sqlstate import to_request_error
+from engines.kit.errors import LocalError, Reason, RequestError
+
+# For plans without a bound of their own.
+STATEMENT_SECONDS = 30.0
+_BEGIN = {
+    "read_committed": "BEGIN ISOLATION LEVEL READ COMMITTED",
+    "repeatable_read": "BEGIN ISOLATION LEVEL REPEATABLE READ",
+}
+# Least time for what a transaction does when its own is over: it then ends in a timeout.
+_LEAST_S = 0.001
+_FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
+
+class InstanceStore:
+    """`ports.Store` of one instance. What is done in the background leaves sessions to requests."""
+
+    __slots__ = ("_is_background", "_pool", "_within_s")
+
+    def __init__(
+        self, pool: CellPool, within_s: float = STATEMENT_SECONDS, *, is_background: bool = False
+    ) -> None:
+        self._pool = pool
+        self._within_s = within_s
+        self._is_background = is_background
+
+    async def fetch(self, text: str, *params: object) -> Rows:
+        """Run one statement and return its rows. Raises RequestError by SQLSTATE."""
+        pool = self._pool
+        session = None
+        if not pool.in_transaction and not self._is_background:
+            session = pool.take_free()
+        if session is None:
+            session = await self._take()
+        try:
+            return await session.fetch(text, params, self._within_s)
+        except _FAILURES as error:
+            raise translated(error, session) from error
+        finally:
+            self._give(session)
+
+    async def execute(self, text: str, *params: object) -> int:
+        """Run one statement and return the number of rows it touched."""
+        session = await self._take()
+        try:
+            return await session.execute(text, params, self._within_s)
+        except _FAILURES as error:
+            raise translated(error, session) from error
+        finally:
+            self._give(session)
+
+    @asynccontextmanager
+    async def transaction(self, isolation: str = "read_committed") -> AsyncIterator[Transaction]:
+        """Run a block in a transaction; see `ports.Store`."""
+        session = await self._take()
+        task = asyncio.current_task()
+        transaction = Transaction(session, self._within_s)
+        self._pool.in_transaction.add(task)
+        is_over = False
+        try:
+            await transaction.execute(_BEGIN[isolation])
+            yield transaction
+            if transaction.has_failed:
+                # COMMIT would say yes to it and do nothing.
+                raise to_request_error("25P02")
+            await transaction.execute("COMMIT")
+            is_over = True
+        finally:
+            self._pool.in_transaction.discard(task)
+            transaction.is_over = True
+            if self._is_background:
+                self._pool.background.release()
+            if is_over:
+                self._pool.give(session)
+            else:
+                self._pool.roll_back(session)
+
+    async def _take(self) -> CellSession:
+        pool = self._pool
+        if pool.in_transaction and asyncio.current_task() in pool.in_transaction:
+            raise LocalError("a statement outside of the transaction that its task is in")
+        if not self._is_background:
+            return await pool.take()
+        await pool.background.acquire()
+        try:
+            return await pool.take()
+        except BaseException:
+            pool.background.release()
+            raise
+
+    def _give(self, session: CellSession) -> None:
+        if self._is_background:
+            self._pool.background.release()
+        self._pool.give(session)
+
+
+class Transaction:
+    """`ports.Statements` of one transaction."""
+
+    __slots__ = ("_deadline", "_loop", "_session", "has_failed", "is_over")
+
+    def __init__(self, session: CellSession, within_s: float) -> None:
+        self._session = session
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + within_s
+        self.has_failed = False
+        self.is_over = False
+
+    async def fetch(self, text: str, *params: object) -> Rows:
+        """Run one statement and return its rows."""
+        try:
+            return await self._session.fetch(text, params, self._left_s())
+        except _FAILURES as error:
+            self.has_failed = True
+            raise translated(error, self._session) from error
+
+    async def execute(self, text: str, *params: object) -> int:
+        """Run one statement and return the number of rows it touched."""
+        try:
+            return await self._session.execute(text, params, self._left_s())
+        except _FAILURES as error:
+            self.has_failed = True
+            raise translated(error, self._session) from error
+
+    def _left_s(self) -> float:
+        if self.is_over:
+            raise LocalError("a statement after the end of its transaction")
+        return max(_LEAST_S, self._deadline - self._loop.time())
+
+
+def translated(error: BaseException, session: CellSession) -> RequestError:
+    """Return the refusal for a failure of asyncpg."""
+    if isinstance(error, asyncpg.PostgresError):
+        return to_request_error(error.sqlstate or "")
+    if isinstance(error, TimeoutError):
+        return RequestError(Reason.TIMEOUT, "the request took too long")
+    if isinstance(error, OSError) or session.connection.is_closed():
+        return to_request_error("08006")
+    return to_request_error("")
