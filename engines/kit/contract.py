@@ -92,5 +92,7 @@ class EngineSpec:
     # HTTP engines whose requests are read whole: the handler over its ports, and the largest body.
     serve: Callable[[HttpPorts], HttpHandler] | None = None
     body_bytes_max: int = 1024 * 1024
+    # What policies may name inside an instance, as in `iam.RESOURCE_KINDS`; () for one whole.
+    parts: tuple[str, ...] = ()
     # Schema engines: the DDL of an empty instance in the schema of this name.
     ddl: Callable[[str], tuple[str, ...]] | None = None

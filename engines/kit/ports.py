@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Protocol, TypeVar
 
 from engines.kit.errors import RequestError
+from engines.kit.iam import Rights, rights_of
 from engines.kit.records import Credential, InstanceRecord
 
 
@@ -210,6 +211,18 @@ class Grant:
 
     candidate: Candidate
     gate: Gate
+    rights: Rights = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rights = rights_of(self.credential, self.record.engine)
+
+    def allows(self, action: str, part: str = "", kind: str = "") -> bool:
+        """Say whether the credential may do `action` on a part of the instance ("": on all of it).
+
+        Actions are those of `engines.kit.iam.SERVICE_ACTIONS`, `weftkit.<engine>.<noun>.<verb>`.
+        `kind` is needed only where an engine has parts of several kinds.
+        """
+        return self.rights.allows(action, part, kind)
 
     @property
     def record(self) -> InstanceRecord:

@@ -8,7 +8,7 @@ upgraded first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -70,6 +70,17 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class ScopedGrant:
+    """What one policy gives in the instance, or in parts of it (`engines/kit/iam/rights.py`)."""
+
+    roles: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    kind: str = ""  # of the parts, such as "table"; "" for the whole instance
+    name: str = ""  # of the part; "" for all of the kind
+    is_pattern: bool = False  # whether `*` and `?` in the name are wildcards
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """A user name with a role in one instance. `key_id` is unique everywhere."""
 
@@ -80,6 +91,8 @@ class Credential:
     enabled: bool = True
     expires_at: float | None = None
     cidrs: tuple[str, ...] = ()  # empty: every address
+    # What its owner's policies give; the role bounds it. None: all that the role gives.
+    grants: tuple[ScopedGrant, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +182,7 @@ def _credential(body: Mapping[str, Any]) -> Credential:
         enabled=body.get("enabled", True),
         expires_at=body.get("expires_at"),
         cidrs=tuple(body.get("cidrs", ())),
+        grants=_grants(body.get("grants")),
         secrets=tuple(
             Secret(
                 pepper_id=secret["pepper_id"],
@@ -179,4 +193,19 @@ def _credential(body: Mapping[str, Any]) -> Credential:
             )
             for secret in body["secrets"]
         ),
+    )
+
+
+def _grants(rows: Sequence[Mapping[str, Any]] | None) -> tuple[ScopedGrant, ...] | None:
+    if rows is None:
+        return None
+    return tuple(
+        ScopedGrant(
+            roles=tuple(row["roles"]),
+            actions=tuple(row["actions"]),
+            kind=row["kind"],
+            name=row["name"],
+            is_pattern=row["is_pattern"],
+        )
+        for row in rows
     )

@@ -151,20 +151,28 @@ def policies_of_service(*, service_id: UUID) -> tuple[Policy, ...]:
 
 
 def credential_role(*, credential: Credential, target: Target) -> Role | None:
-    """Return the role that a credential has in its instance now; None for none.
+    """Return the role that a credential has in its whole instance now; None for none.
 
     One that belongs to a service id has what the policies of that give there, and never more than
     it was made for. Asks `ownership__service__policies`, which lists fetch before.
     """
     own = Role(credential.role)
+    policies = owner_policies(credential)
+    if policies is None:
+        return own
+    given = data_role(policies, target)
+    return None if given is None else min(own, given, key=list(Role).index)
+
+
+def owner_policies(credential: Credential) -> tuple[Policy, ...] | None:
+    """Return what the service id that a credential belongs to holds; None if it has no owner."""
     owner = getattr(credential, "ownership", None)
     if owner is None:
-        return own
+        return None
     service = owner.service
     if not service.is_enabled or service.deleted_at is not None:
-        return None
-    given = data_role(as_policies(service.policies.all()), target)
-    return None if given is None else min(own, given, key=list(Role).index)
+        return ()
+    return as_policies(service.policies.all())
 
 
 def as_policies(rows: Iterable[AccessPolicy]) -> tuple[Policy, ...]:

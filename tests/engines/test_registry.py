@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engines import registry
+from engines.kit.iam import RESOURCE_KINDS
 from engines.kit.settings import ENGINES
 
 
@@ -19,6 +20,7 @@ def test_an_engine_is_declared_once_with_the_port_of_the_catalogue(name: str) ->
     assert spec.name == name
     assert spec.port == ENGINES[name].port
     assert registry.load(name) is spec
+    assert spec.parts == RESOURCE_KINDS.get(name, ())
 
 
 @pytest.mark.parametrize("name", ["", "nosuch", "kit", "Relational"])

@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from engines.kit.iam import rights_of
 from engines.kit.records import Credential as Record
 from engines.kit.records import Role
 from tenants.core.errors import ConflictError
@@ -82,6 +83,37 @@ def test_a_monitor_or_a_platform_administrator_does_not_sign_in(
     made = credential(instance, service)
     roles = ["Administrator", "Checkpointer", "Monitor"]
     policy_create(actor=cast.owner, subject=Subject(service=service), roles=roles)
+    assert not seen(made).enabled
+
+
+def test_where_an_engine_has_tables_the_record_says_which_of_them(
+    cast: Cast, instance: Instance, service: ServiceId
+) -> None:
+    Instance.objects.filter(pk=instance.pk).update(engine="keyvalue")
+    made = credential(instance, service, Role.WRITE)
+    assert (seen(made).enabled, seen(made).grants) == (False, ())
+    subject = Subject(service=service)
+    tables = {
+        "engine": {"operator": "stringEquals", "value": "keyvalue"},
+        "resource_type": {"operator": "stringEquals", "value": "table"},
+        "resource": {"operator": "stringMatches", "value": "orders-*"},
+    }
+    policy = policy_create(actor=cast.owner, subject=subject, roles=["Manager"], scope=tables)
+    record = seen(made)
+    assert (record.enabled, record.role) == (True, Role.WRITE)
+    rights = rights_of(record, "keyvalue")
+    assert rights.allows("weftkit.keyvalue.data.write", "orders-eu")
+    assert not rights.allows("weftkit.keyvalue.data.write", "carts")
+    assert not rights.allows("weftkit.keyvalue.structure.write", "orders-eu")
+    elsewhere = {"scope": tables | on("acme-prod-*")}
+    policy_change(actor=cast.owner, policy=policy, changes=elsewhere)
+    assert (seen(made).enabled, seen(made).grants) == (False, ())
+    single = {"actions": ["weftkit.keyvalue.data.read"], "roles": [], "scope": on("acme-dev-?")}
+    policy_change(actor=cast.owner, policy=policy, changes=single)
+    rights = rights_of(seen(made), "keyvalue")
+    assert rights.allows("weftkit.keyvalue.data.read", "carts")
+    assert not rights.allows("weftkit.keyvalue.data.write", "carts")
+    service_id_change(service=service, changes={"is_enabled": False})
     assert not seen(made).enabled
 
 

@@ -89,7 +89,8 @@ Mm    account-deleted-dbs.list
 M     account-deleted-dbs.restore,delete
 """
 SHARED = """
-MWR   session.start data.read
+MWR   session.start data.read changes.read
+MWRm  structure.read
 MW    data.write
 M     structure.write access.write
 MWc   checkpoint.write
