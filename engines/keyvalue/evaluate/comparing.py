@@ -1,0 +1,88 @@
+"""Attribute values compared: equality, order, size, what contains and begins with what.
+
+Everything here is about values that are there; what an absent one means is said in `conditions`.
+Numbers are canonical, so equal ones have equal text.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from operator import ge, gt, le, lt
+from typing import Any
+
+from engines.keyvalue.capacity import value_size
+from engines.keyvalue.parse.ordering import RANKS
+from engines.keyvalue.values import AttributeValue
+
+_UNSIZED = frozenset(("N", "BOOL", "NULL"))
+SETS = frozenset(("SS", "NS", "BS"))
+# The type of a set's elements.
+_ELEMENTS: Mapping[str, str] = {"SS": "S", "NS": "N", "BS": "B"}
+
+_ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+def equal(one: AttributeValue, two: AttributeValue) -> bool:
+    """Tell whether two values are equal: of one type, sets in any order, documents deep."""
+    if one == two:
+        return True
+    for kind, content in one.items():
+        other = two.get(kind)
+        if other is None:
+            return False
+        if kind in SETS:
+            return len(content) == len(other) and set(content) == set(other)
+        if kind == "L":
+            return len(content) == len(other) and all(map(equal, content, other))
+        if kind == "M":
+            return content.keys() == other.keys() and all(
+                equal(value, other[name]) for name, value in content.items()
+            )
+    return False
+
+
+def ordered(op: str, one: AttributeValue, two: AttributeValue) -> bool:
+    """Tell whether `one` `op` `two`, of < <= > >=; False for two types, or one without order."""
+    for kind, content in one.items():
+        other = two.get(kind)
+        rank = RANKS.get(kind)
+        if other is not None and rank is not None:
+            return _ORDERS[op](rank(content), rank(other))
+    return False
+
+
+def size(value: AttributeValue) -> int | None:
+    """Return the size of a value: bytes of strings and binaries, elements of sets and documents.
+
+    None for the other types, which have none.
+    """
+    for kind, content in value.items():
+        if kind in ("S", "B"):
+            return value_size(value)
+        return None if kind in _UNSIZED else len(content)
+    return None
+
+
+def begins_with(value: AttributeValue, prefix: AttributeValue) -> bool:
+    """Tell whether a string or binary begins with another."""
+    if "S" in value and "S" in prefix:
+        return bool(value["S"].startswith(prefix["S"]))
+    if "B" in value and "B" in prefix:
+        return b64decode(value["B"]).startswith(b64decode(prefix["B"]))
+    return False
+
+
+def contains(value: AttributeValue, part: AttributeValue) -> bool:
+    """Tell whether `part` is a substring of a string or binary, or an element of a set or list."""
+    for kind, content in value.items():
+        if kind == "S":
+            return "S" in part and part["S"] in content
+        if kind == "B":
+            return "B" in part and b64decode(part["B"]) in b64decode(content)
+        if kind in SETS:
+            element = part.get(_ELEMENTS[kind])
+            return element is not None and element in content
+        if kind == "L":
+            return any(equal(element, part) for element in content)
+    return False
