@@ -18,6 +18,7 @@ from typing import Any
 
 from engines.keyvalue.errors import DynamoError, invalid_parameter, validation
 from engines.keyvalue.values import AttributeValue, Item
+from engines.kit.errors import Reason
 
 DIGITS_MAX = 38
 EXPONENT_MAX = 125
@@ -29,6 +30,15 @@ _SHOWN_LENGTH_MAX = 1024
 _EXPONENT_DIGITS_MAX = 9
 
 _NUMBER = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?)([0-9]+))?")
+
+
+class FormError(DynamoError):
+    """A value is wrong by its form: no type or several, an empty set, a NULL that is not true.
+
+    Told apart because of a starting key it is said that the key is invalid; of numbers and
+    duplicates in it, it is not.
+    """
+
 
 NO_TYPE = "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"
 MANY_TYPES = (
@@ -43,17 +53,25 @@ _UNDERFLOW = (
 )
 
 
+def _malformed(message: str) -> FormError:
+    return FormError(Reason.MALFORMED, "ValidationException", message)
+
+
+def _invalid_form(message: str) -> FormError:
+    return _malformed(f"One or more parameter values were invalid: {message}")
+
+
 def canonical(value: AttributeValue, level: int = 1) -> AttributeValue:
     """Return the canonical form of a value whose attribute stands at `level`, or refuse it."""
     if len(value) == 1:
         for kind, content in value.items():
             return _CANONICAL[kind](value, content, level)
     if not value:
-        raise validation(NO_TYPE)
+        raise _malformed(NO_TYPE)
     # A member that is wrong by itself is told of before there being several.
     for kind, content in value.items():
         _CANONICAL[kind](value, content, level)
-    raise validation(MANY_TYPES)
+    raise _malformed(MANY_TYPES)
 
 
 def canonical_item(item: Mapping[str, AttributeValue]) -> Item:
@@ -118,7 +136,7 @@ def _number(value: AttributeValue, content: str, level: int) -> AttributeValue:
 
 def _null(value: AttributeValue, content: bool, level: int) -> AttributeValue:
     if not content:
-        raise invalid_parameter("Null attribute value types must have the value of true")
+        raise _invalid_form("Null attribute value types must have the value of true")
     return value
 
 
@@ -148,7 +166,7 @@ def too_deep() -> DynamoError:
 
 def _strings(value: AttributeValue, content: list[str | None], level: int) -> AttributeValue:
     if not content:
-        raise invalid_parameter("An string set  may not be empty")
+        raise _invalid_form("An string set  may not be empty")
     if None in content:
         raise invalid_parameter("An string set may not have a null string as a member")
     if len(set(content)) < len(content):
@@ -167,7 +185,7 @@ def _numbers(value: AttributeValue, content: list[str | None], level: int) -> At
 
 def _binaries(value: AttributeValue, content: list[str | None], level: int) -> AttributeValue:
     if not content:
-        raise invalid_parameter("Binary sets should not be empty")
+        raise _invalid_form("Binary sets should not be empty")
     if None in content:
         raise invalid_parameter("Binary sets may not contain null values")
     if len(set(content)) < len(content):
