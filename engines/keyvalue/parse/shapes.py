@@ -262,7 +262,8 @@ def _check_size(
 
 def _refused(value: Any, path: str, constraint: str, subject: str = "Member must") -> str:
     shown = "null" if value is None else f"'{_shown(value)}'"
-    return f"Value {shown} at '{path[:_SHOWN_LENGTH_MAX]}' failed to satisfy constraint: {subject} {constraint}"
+    place = path[:_SHOWN_LENGTH_MAX]
+    return f"Value {shown} at '{place}' failed to satisfy constraint: {subject} {constraint}"
 
 
 def _shown(value: Any, level: int = 0) -> str:

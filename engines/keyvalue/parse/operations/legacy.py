@@ -6,14 +6,12 @@ they mean is `parse.legacy`'s.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from typing import Any
 
 from engines.keyvalue.errors import invalid_parameter, validation
 from engines.keyvalue.parse.attribute_values import canonical
 from engines.keyvalue.parse.operations.plan import Fields, Parsed, Step
+from engines.keyvalue.parse.ordering import is_greater
 from engines.keyvalue.values import AttributeValue, type_of
 
 _SCALARS = frozenset(("S", "N", "B"))
@@ -160,20 +158,11 @@ def _check_arguments(operator: str, arguments: Sequence[AttributeValue]) -> None
             )
     if len({type_of(argument) for argument in arguments}) > 1:
         raise invalid_parameter("AttributeValues inside AttributeValueList must be of same type")
-    if operator == "BETWEEN" and _order(arguments[0]) > _order(arguments[1]):
+    if operator == "BETWEEN" and is_greater(arguments[0], arguments[1]):
         raise validation(
             "The BETWEEN condition was provided a range where the lower bound is greater than the "
             "upper bound"
         )
-
-
-def _order(value: AttributeValue) -> Any:
-    """Return what a scalar is ordered by."""
-    for kind, content in value.items():
-        if kind == "N":
-            return Decimal(content)
-        return content.encode() if kind == "S" else base64.b64decode(content)
-    raise AssertionError("a canonical value has a type")
 
 
 def _about(name: str, message: str) -> Exception:

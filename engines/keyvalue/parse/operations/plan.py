@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engines.keyvalue.parse.expressions.trees import NOTHING, Expressions
 from engines.keyvalue.parse.shapes import Shape
 
 Fields = dict[str, Any]
@@ -21,13 +22,13 @@ class Parsed:
 
     `fields` are the members as the service model names them, tables by name, all attribute values
     canonical. `expressions` are those of the request itself, `parts` those of a batch's entries
-    or a transaction's, in their order. `table_arns` are the ARNs that stood where `fields` has names:
-    whoever knows region and account compares them.
+    or a transaction's, in their order. `table_arns` are the ARNs that stood where
+    `fields` has names: whoever knows region and account compares them.
     """
 
     fields: Fields
-    expressions: Any = None
-    parts: list[Any] = field(default_factory=list)
+    expressions: Expressions = NOTHING
+    parts: list[Expressions] = field(default_factory=list)
     table_arns: list[str] = field(default_factory=list)
 
 

@@ -14,6 +14,7 @@ from engines.keyvalue import capacity
 from engines.keyvalue.errors import DynamoError, invalid_parameter, validation
 from engines.keyvalue.parse import expressions
 from engines.keyvalue.parse.attribute_values import FormError, canonical, canonical_item
+from engines.keyvalue.parse.expressions.trees import Expressions
 from engines.keyvalue.parse.operations.plan import Fields, Parsed, Step
 from engines.keyvalue.parse.shapes import TABLE_ARN
 from engines.keyvalue.values import AttributeValue, Item
@@ -170,7 +171,7 @@ def expressed(*names: str) -> Step:
     return step
 
 
-def read_expressions(fields: Fields, names: Sequence[str]) -> Any:
+def read_expressions(fields: Fields, names: Sequence[str]) -> Expressions:
     """Return the expressions of one request or of one entry of a batch."""
     _check_names(fields)
     _check_values(fields)
