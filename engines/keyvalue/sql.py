@@ -35,6 +35,7 @@ class TableSql:
     remove: str  # key, ver before -> a row if it was
     delete: str  # key -> item, size_bytes
     put_many: str  # sk[], pk[], rk[], COLUMNS[].. -> a row for each item, size_bytes before
+    collection_bytes: str  # $1 sk, $2 pk -> the size of all items of a partition key
     delete_many: str  # sk[], pk[], rk[] -> position, size_bytes
 
 
@@ -81,6 +82,10 @@ def _table_sql(name: Name, slots: tuple[int, ...], table_id: int, has_stream: bo
         remove=_written(f"DELETE FROM {name} WHERE {_KEY} AND ver = $4::int8 RETURNING 1", log, 5),
         delete=f"DELETE FROM {name} WHERE {_KEY} RETURNING item, size_bytes",
         put_many=_put_many(name, columns, replaced),
+        collection_bytes=(
+            f"SELECT coalesce(sum(size_bytes), 0)::int8 FROM {name} "
+            "WHERE sk = $1::int4 AND pk = $2::bytea"
+        ),
         delete_many=(
             f"WITH gone AS (SELECT * FROM {_UNNESTED} ORDER BY sk, pk, rk) "
             f"DELETE FROM {name} t USING gone k "

@@ -1,0 +1,145 @@
+"""What the operations of one request share: the instance, its tables, its limits, its clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engines.keyvalue.errors import not_found, table_not_found, throughput_exceeded
+from engines.keyvalue.plan.catalogue import Table, table_of
+from engines.keyvalue.sql import TableSql, table_sql
+from engines.keyvalue.storage import names
+from engines.keyvalue.values import decode
+from engines.kit.errors import Reason, RequestError
+from engines.kit.http.whole import HttpPorts
+from engines.kit.ports import Grant, RequestClass, Statements, Store, Wait
+from engines.kit.records import InstanceRecord
+from engines.kit.statement import with_names
+
+_FIND = "SELECT table_id, shape, body::text FROM {catalogue} WHERE sk = 0 AND name = $1"
+ACCOUNT_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A table and its statements."""
+
+    table: Table
+    sql: TableSql
+
+
+class Tables:
+    """The tables of one instance as this worker knows them (see `plan/catalogue`)."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        self._known: dict[str, Known] = {}
+        self._find = with_names(_FIND, names(schema))
+
+    def known(self, name: str) -> Known | None:
+        """Return a table that was read before."""
+        return self._known.get(name)
+
+    def forget(self) -> None:
+        """Read every table again when it is needed next."""
+        self._known.clear()
+
+    async def read(self, statements: Statements, name: str) -> Known | None:
+        """Read a table from the catalogue; None if there is none."""
+        rows = await statements.fetch(self._find, name)
+        if not rows:
+            self._known.pop(name, None)
+            return None
+        table_id, shape, body = rows[0]
+        table = table_of(self.schema, name, table_id, shape, decode(body))
+        known = self._known[name] = Known(table, table_sql(table))
+        return known
+
+
+@dataclass(slots=True)
+class Context:
+    """One request of one signed-in client."""
+
+    ports: HttpPorts
+    grant: Grant
+    store: Store
+    tables: Tables
+    region: str
+    # What the request is for, for audit and for messages.
+    operation: str
+
+    @property
+    def record(self) -> InstanceRecord:
+        """The instance."""
+        return self.grant.record
+
+    @property
+    def account_id(self) -> str:
+        """Twelve digits that stand for the instance in ARNs."""
+        return account_id(self.record.instance_id)
+
+    def table_arn(self, name: str) -> str:
+        """Return the ARN of a table of the instance."""
+        return f"arn:aws:dynamodb:{self.region}:{self.account_id}:table/{name}"
+
+    async def table(self, name: str) -> Known:
+        """Return a table for reading or writing items.
+
+        Raises DynamoError: there is none.
+        """
+        known = self.tables.known(name) or await self.tables.read(self.store, name)
+        if known is None:
+            raise not_found()
+        return known
+
+    async def described(self, name: str) -> Known:
+        """Return a table as the catalogue has it now, in the words of control operations."""
+        known = await self.tables.read(self.store, name)
+        if known is None:
+            raise table_not_found(name)
+        return known
+
+    async def admit(
+        self,
+        request_class: RequestClass,
+        units: float,
+        table: Table | None = None,
+        *,
+        grows: bool = False,
+    ) -> None:
+        """Take capacity units of the instance's plan before the work is done.
+
+        Raises RequestError: RATE (as the table's billing mode words it), QUOTA, SUSPENDED.
+        """
+        wanted = whole_units(units)
+        answer = self.grant.gate.admit(request_class, wanted, grows)
+        while isinstance(answer, Wait):
+            await self.grant.gate.wait(request_class, wanted)
+            answer = self.grant.gate.admit(request_class, wanted, grows)
+        if answer is not None:
+            raise _refusal(answer, table)
+
+    def settle(self, request_class: RequestClass, units: float, admitted: float) -> None:
+        """Count what was used beyond, or give back what was admitted in vain."""
+        difference = whole_units(units) - whole_units(admitted)
+        if difference > 0:
+            self.grant.gate.charge(request_class, difference)
+        elif difference < 0:
+            self.grant.gate.refund(request_class, -difference)
+
+
+def whole_units(units: float) -> int:
+    """Return how many whole units are metered: half a read unit counts as one."""
+    return int(-(-units // 1))
+
+
+def account_id(instance_id: str) -> str:
+    """Return the twelve digits of an instance: always the same, and nothing else is in them."""
+    number = int(instance_id.replace("-", ""), 16)
+    return str(number % 10**ACCOUNT_DIGITS).zfill(ACCOUNT_DIGITS)
+
+
+def _refusal(error: RequestError, table: Table | None) -> RequestError:
+    is_provisioned = table is not None and not table.is_on_demand
+    if error.reason is Reason.RATE and is_provisioned:
+        return throughput_exceeded(error.retry_after_s)
+    return error

@@ -1,0 +1,112 @@
+"""One request from its name to its answer: role, parse, handler, and once more if a table changed.
+
+`OPERATIONS` says who handles what and which role it needs. A handler gets the context and the
+checked request, and returns the members of the answer, or its bytes where items are sent as stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from engines.keyvalue.errors import access_denied, not_found, unknown_operation
+from engines.keyvalue.parse import requests
+from engines.keyvalue.parse.requests import Parsed
+from engines.keyvalue.session import batches, items, reads
+from engines.keyvalue.session.context import Context, Tables
+from engines.kit.errors import RequestError
+from engines.kit.http.whole import HttpPorts
+from engines.kit.ports import Grant
+from engines.kit.records import Role
+
+Handler = Callable[[Context, Parsed], Awaitable[Mapping[str, Any] | bytes]]
+
+# "relation does not exist": the table has another shape now, or is gone.
+_NO_RELATION = "42P01"
+_ROLES = {Role.READ: 0, Role.WRITE: 1, Role.ADMIN: 2}
+INSTANCES_KNOWN_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Who handles an operation, and the least role that may ask for it."""
+
+    handler: Handler
+    role: Role
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "BatchGetItem": Operation(batches.batch_get_item, Role.READ),
+    "BatchWriteItem": Operation(batches.batch_write_item, Role.WRITE),
+    "DeleteItem": Operation(items.delete_item, Role.WRITE),
+    "GetItem": Operation(items.get_item, Role.READ),
+    "PutItem": Operation(items.put_item, Role.WRITE),
+    "Query": Operation(reads.query, Role.READ),
+    "Scan": Operation(reads.scan, Role.READ),
+    "UpdateItem": Operation(items.update_item, Role.WRITE),
+}
+
+
+class Service:
+    """All instances of this engine that this worker serves."""
+
+    def __init__(self, ports: HttpPorts) -> None:
+        self._ports = ports
+        self._tables: dict[str, Tables] = {}
+
+    async def perform(self, grant: Grant, operation: str, region: str, body: bytes) -> bytes:
+        """Perform an operation of a signed-in client and return the JSON of the answer.
+
+        Raises RequestError, DynamoError among them.
+        """
+        entry = OPERATIONS.get(operation)
+        if entry is None:
+            raise unknown_operation()
+        parsed = requests.read(operation, body)
+        if _ROLES[grant.credential.role] < _ROLES[entry.role]:
+            raise _denied(grant, operation)
+        context = Context(
+            ports=self._ports,
+            grant=grant,
+            store=self._ports.store(grant.record),
+            tables=self._tables_of(grant),
+            region=region,
+            operation=operation,
+        )
+        answer = await _handled(entry.handler, context, parsed)
+        return answer if isinstance(answer, bytes) else orjson.dumps(answer)
+
+    def _tables_of(self, grant: Grant) -> Tables:
+        instance_id = grant.record.instance_id
+        tables = self._tables.get(instance_id)
+        if tables is None:
+            if len(self._tables) >= INSTANCES_KNOWN_MAX:
+                # What is forgotten is read again; the oldest goes first.
+                del self._tables[next(iter(self._tables))]
+            tables = self._tables[instance_id] = Tables(grant.record.schema)
+        return tables
+
+
+async def _handled(handler: Handler, context: Context, parsed: Parsed) -> Mapping[str, Any] | bytes:
+    """Run a handler; a second time with the tables read anew if one changed its shape."""
+    try:
+        return await handler(context, parsed)
+    except RequestError as error:
+        if error.sqlstate != _NO_RELATION:
+            raise
+    context.tables.forget()
+    try:
+        return await handler(context, parsed)
+    except RequestError as error:
+        if error.sqlstate == _NO_RELATION:
+            raise not_found() from error
+        raise
+
+
+def _denied(grant: Grant, operation: str) -> RequestError:
+    return access_denied(
+        f"User: {grant.credential.username} is not authorized to perform: dynamodb:{operation}"
+    )
