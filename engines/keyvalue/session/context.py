@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from engines.keyvalue.errors import not_found, table_not_found, throughput_exceeded
 from engines.keyvalue.plan.catalogue import Table, table_of
-from engines.keyvalue.sql import TableSql, table_sql
+from engines.keyvalue.sql.items import TableSql, table_sql
 from engines.keyvalue.storage import names
 from engines.keyvalue.values import decode
 from engines.kit.errors import Reason, RequestError
