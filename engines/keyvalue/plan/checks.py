@@ -95,6 +95,29 @@ def check_updated_names(table: Table, names: Collection[str]) -> None:
             )
 
 
+def check_new_types(table: Table, types: Iterable[tuple[str, str]]) -> None:
+    """Raise DynamoError if an update gives the key of an index a type that it cannot have."""
+    if not table.indexes:
+        return
+    given = dict(types)
+    for index, attribute, _ in index_attributes(table):
+        actual = given.get(attribute.name)
+        if actual is not None and actual != attribute.kind:
+            raise index_type_mismatch(index, attribute, actual)
+
+
+def check_updated_index_keys(table: Table, item: Item) -> None:
+    """Raise DynamoError if what an update has computed cannot be the key of an index."""
+    for _, attribute, _ in index_attributes(table) if table.indexes else ():
+        value = item.get(attribute.name)
+        if value is not None and attribute.kind not in value:
+            raise validation(
+                "The update expression attempted to update the secondary index key to "
+                "unsupported type"
+            )
+    check_index_keys(table, item)
+
+
 def check_nested_names(table: Table, names: Collection[str]) -> None:
     """Raise DynamoError if an expression looks inside of a key attribute."""
     if not names:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engines.keyvalue.errors import DynamoError, invalid_parameter, validation
+from engines.keyvalue.parse.expressions.trees import KeyTest
 from engines.keyvalue.plan import checks
 from engines.keyvalue.plan.catalogue import Index, KeyAttribute, Table
 from engines.keyvalue.plan.keys import (
@@ -23,16 +24,6 @@ from engines.keyvalue.plan.keys import (
 )
 from engines.keyvalue.plan.rows import global_key, tie_of
 from engines.keyvalue.values import AttributeValue, Item
-
-
-@dataclass(frozen=True, slots=True)
-class KeyCondition:
-    """What a query demands of one key attribute; `operator` is EQ, LT, LE, GT, GE, BEGINS_WITH or
-    BETWEEN, or one that no key can be asked with."""
-
-    name: str
-    operator: str
-    values: tuple[AttributeValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +70,13 @@ def _equal(data: Sequence[bytes]) -> SortRange:
 
 
 _RANGES: Mapping[str, Callable[[Sequence[bytes]], SortRange]] = {
-    "EQ": _equal,
-    "LT": lambda data: SortRange(high=data[0], high_is_in=False),
-    "LE": lambda data: SortRange(high=data[0]),
-    "GT": lambda data: SortRange(low=data[0], low_is_in=False),
-    "GE": lambda data: SortRange(low=data[0]),
-    "BETWEEN": lambda data: SortRange(low=data[0], high=data[1]),
-    "BEGINS_WITH": lambda data: SortRange(
+    "=": _equal,
+    "<": lambda data: SortRange(high=data[0], high_is_in=False),
+    "<=": lambda data: SortRange(high=data[0]),
+    ">": lambda data: SortRange(low=data[0], low_is_in=False),
+    ">=": lambda data: SortRange(low=data[0]),
+    "between": lambda data: SortRange(low=data[0], high=data[1]),
+    "begins_with": lambda data: SortRange(
         low=data[0], high=begins_with_end(data[0]), high_is_in=False
     ),
 }
@@ -94,7 +85,7 @@ _RANGES: Mapping[str, Callable[[Sequence[bytes]], SortRange]] = {
 def query_range(
     table: Table,
     index: Index | None,
-    conditions: Sequence[KeyCondition],
+    conditions: Sequence[KeyTest],
     start: Mapping[str, AttributeValue] | None,
 ) -> QueryRange:
     """Return what a query reads.
@@ -158,7 +149,7 @@ def _range_of(
     table: Table,
     index: Index | None,
     hash_value: AttributeValue,
-    ranged: KeyCondition | None,
+    ranged: KeyTest | None,
     place: StartKey | None,
 ) -> QueryRange:
     attribute = table.hash if index is None else index.hash
@@ -177,7 +168,7 @@ def _range_of(
                 "Aggregated size of all range keys has exceeded the size limit of "
                 f"{SORT_BYTES_MAX} bytes"
             )
-        sort = _RANGES[ranged.operator](bounds)
+        sort = _RANGES[ranged.op](bounds)
     if index is not None and index.is_global:
         return QueryRange(0, global_key(index, content), sort, place)
     sk = hash_number(hash_bytes(attribute.kind, content, data))
@@ -185,7 +176,7 @@ def _range_of(
 
 
 def _check_condition(
-    by_name: Mapping[str, KeyCondition],
+    by_name: Mapping[str, KeyTest],
     keys: Sequence[KeyAttribute],
     attribute: KeyAttribute,
     *,
@@ -198,11 +189,11 @@ def _check_condition(
         if is_hash or len(by_name) > 1:
             raise validation(f"Query condition missed key schema element: {attribute.name}")
         return
-    if condition.operator not in _RANGES:
+    if condition.op not in _RANGES:
         raise validation("Attempted conditional constraint is not an indexable operation")
     if any(attribute.kind not in value for value in condition.values):
         raise invalid_parameter("Condition parameter type does not match schema type")
-    if is_hash and condition.operator != "EQ":
+    if is_hash and condition.op != "=":
         raise validation("Query key condition not supported")
 
 
@@ -229,7 +220,7 @@ def _check_start_within(
     start: Mapping[str, AttributeValue],
     keys: Sequence[KeyAttribute],
     hash_value: AttributeValue,
-    ranged: KeyCondition | None,
+    ranged: KeyTest | None,
 ) -> None:
     is_same_hash = start[keys[0].name] == hash_value
     if ranged is None:
@@ -241,7 +232,7 @@ def _check_start_within(
     kind = keys[1].kind
     data = KEY_BYTES[kind](start[ranged.name][kind])
     bounds = [KEY_BYTES[kind](value[kind]) for value in ranged.values]
-    if not contains(_RANGES[ranged.operator](bounds), data):
+    if not contains(_RANGES[ranged.op](bounds), data):
         raise validation("The provided starting key does not match the range key predicate")
     if not is_same_hash:
         raise validation("The query can return at most one row and cannot be restarted")

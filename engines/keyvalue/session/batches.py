@@ -59,7 +59,7 @@ async def batch_get_item(context: Context, parsed: Parsed) -> bytes:
         if len(set(keys)) != len(keys):
             raise validation("Provided list of item keys contains duplicates")
         if part.projection is not None:
-            checks.check_nested_names(known.table, part.projection.nested_names)
+            checks.check_nested_names(known.table, part.projection.nested)
         plans.append((name, request, known, keys, part.projection))
     responses, unprocessed, capacities = [], {}, []
     bytes_left = ANSWER_BYTES_MAX

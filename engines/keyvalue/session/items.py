@@ -30,7 +30,7 @@ async def get_item(context: Context, parsed: Parsed) -> Answer:
     key = checks.key_bytes(known.table, fields["Key"])
     projection = parsed.expressions.projection
     if projection is not None:
-        checks.check_nested_names(known.table, projection.nested_names)
+        checks.check_nested_names(known.table, projection.nested)
     is_consistent = bool(fields.get("ConsistentRead"))
     least = read_units(0, consistent=is_consistent)
     await context.admit(RequestClass.READ, least, known.table)
@@ -101,8 +101,9 @@ async def update_item(context: Context, parsed: Parsed) -> Answer:
     table = known.table
     key = checks.key_bytes(table, fields["Key"])
     if update is not None:
-        checks.check_updated_names(table, update.names)
-        checks.check_nested_names(table, update.nested_names)
+        checks.check_updated_names(table, update.heads)
+        checks.check_new_types(table, update.new_types())
+        checks.check_nested_names(table, update.nested)
     admitted = write_units(0)
     await context.admit(RequestClass.WRITE, admitted, table, grows=True)
     result: updates.UpdateResult | None = None
@@ -114,7 +115,7 @@ async def update_item(context: Context, parsed: Parsed) -> Answer:
         if update is None:
             return base
         result = updates.apply(update, base)
-        checks.check_index_keys(table, result.item)
+        checks.check_updated_index_keys(table, result.item)
         if item_size(result.item) > ITEM_BYTES_MAX:
             raise validation("Item size to update has exceeded the maximum allowed size")
         return result.item

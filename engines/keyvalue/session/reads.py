@@ -71,8 +71,9 @@ async def query(context: Context, parsed: Parsed) -> bytes:
     fields = parsed.fields
     known = await context.table(fields["TableName"])
     table, index = known.table, _index(known.table, fields)
+    condition = parsed.expressions.key_condition
     wanted_range = query_range(
-        table, index, parsed.expressions.key_condition, fields.get("ExclusiveStartKey")
+        table, index, condition.tests if condition else (), fields.get("ExclusiveStartKey")
     )
     wanted = _wanted(parsed, table, index)
     _check_filter(parsed, table, index)
@@ -106,7 +107,7 @@ async def scan(context: Context, parsed: Parsed) -> bytes:
                 f"Segment: {segment}"
             )
     if parsed.expressions.filter is not None:
-        checks.check_nested_names(table, parsed.expressions.filter_nested_names)
+        checks.check_nested_names(table, parsed.expressions.filter.nested)
 
     def piece(place: StartKey | None, rows_max: int, bytes_left: int) -> Statement:
         return scan_page(table, index, hashes, place, rows_max=rows_max, bytes_left=bytes_left)
@@ -232,14 +233,14 @@ def _wanted(parsed: Parsed, table: Table, index: Index | None) -> Wanted:
                 "Select type ALL_ATTRIBUTES is not supported for global secondary index "
                 f"{index.name} because its projection type is not ALL"
             )
-        if projection is not None and (names := projection.names - index.projected):
+        if projection is not None and (names := projection.heads - index.projected):
             raise invalid_parameter(
                 f"Global secondary index {index.name} does not project [{', '.join(sorted(names))}]"
             )
     if projection is not None:
-        checks.check_nested_names(table, projection.nested_names)
+        checks.check_nested_names(table, projection.nested)
         # A local index fetches from the table what it does not hold.
-        whole = whole or (index is not None and bool(projection.names - index.projected))
+        whole = whole or (index is not None and bool(projection.heads - index.projected))
     return Wanted(
         index=index,
         limit=fields.get("Limit"),
@@ -252,17 +253,17 @@ def _wanted(parsed: Parsed, table: Table, index: Index | None) -> Wanted:
 
 def _check_filter(parsed: Parsed, table: Table, index: Index | None) -> None:
     """A query's filter must not speak of the key that it reads by."""
-    expressions = parsed.expressions
-    if expressions.filter is None:
+    condition = parsed.expressions.filter
+    if condition is None:
         return
     word = "QueryFilter" if "QueryFilter" in parsed.fields else "Filter Expression"
     for attribute in table.keys if index is None else index.keys:
-        if attribute.name in expressions.filter_names:
+        if attribute.name in condition.heads:
             raise validation(
                 f"{word} can only contain non-primary key attributes: Primary key attribute: "
                 f"{attribute.name}"
             )
-    checks.check_nested_names(table, expressions.filter_nested_names)
+    checks.check_nested_names(table, condition.nested)
 
 
 def _units(size_bytes: int, is_consistent: bool) -> float:

@@ -6,6 +6,7 @@ import itertools
 from decimal import Decimal
 
 import pytest
+from engines.keyvalue.parse.expressions.trees import KeyTest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from engines.keyvalue.plan.keys import (
     segment_range,
     stored_partition,
 )
-from engines.keyvalue.plan.ranges import KeyCondition, SortRange, begins_with_end, contains
+from engines.keyvalue.plan.ranges import SortRange, begins_with_end, contains
 from engines.keyvalue.plan.rows import expiry_of, index_columns, row_values
 from engines.keyvalue.values import decode
 
@@ -209,26 +210,26 @@ def test_an_index_key_of_another_type_is_refused() -> None:
     [
         ([], "Query condition missed key schema element: a"),
         (
-            [KeyCondition("a", "GT", ({"S": "x"},))],
+            [KeyTest("a", ">", ({"S": "x"},))],
             "Query key condition not supported",
         ),
         (
-            [KeyCondition("a", "EQ", ({"N": "1"},))],
+            [KeyTest("a", "=", ({"N": "1"},))],
             "One or more parameter values were invalid: Condition parameter type does not match "
             "schema type",
         ),
         (
-            [KeyCondition("a", "EQ", ({"S": "x"},)), KeyCondition("c", "EQ", ({"S": "x"},))],
+            [KeyTest("a", "=", ({"S": "x"},)), KeyTest("c", "=", ({"S": "x"},))],
             "Query condition missed key schema element: b",
         ),
         (
-            [KeyCondition("a", "EQ", ({"S": "x"},)), KeyCondition("b", "NE", ({"S": "x"},))],
+            [KeyTest("a", "=", ({"S": "x"},)), KeyTest("b", "<>", ({"S": "x"},))],
             "Attempted conditional constraint is not an indexable operation",
         ),
     ],
 )
 def test_key_conditions_that_are_not_on_the_key_are_refused(
-    conditions: list[KeyCondition], message: str
+    conditions: list[KeyTest], message: str
 ) -> None:
     with pytest.raises(DynamoError) as refused:
         ranges.query_range(table(), None, conditions, None)
@@ -237,8 +238,8 @@ def test_key_conditions_that_are_not_on_the_key_are_refused(
 
 def test_a_start_key_outside_of_the_query_is_refused() -> None:
     conditions = [
-        KeyCondition("a", "EQ", ({"S": "x"},)),
-        KeyCondition("b", "LT", ({"S": "m"},)),
+        KeyTest("a", "=", ({"S": "x"},)),
+        KeyTest("b", "<", ({"S": "m"},)),
     ]
     with pytest.raises(DynamoError) as refused:
         ranges.query_range(table(), None, conditions, {"a": {"S": "x"}, "b": {"S": "z"}})
