@@ -10,4 +10,6 @@ that is switched on, audited like any other client's. There is no superuser path
     relational the SQL console
     keys       reads and writes keys of an inmemory instance, within limits
     inmemory   the key browser
+    items      reads and writes items of a keyvalue instance, within limits
+    keyvalue   the item explorer
 """

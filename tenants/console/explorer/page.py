@@ -11,6 +11,7 @@ from engines.kit.records import Role
 from tenants.audit.services import Asked
 from tenants.console.explorer.access import Access, access_of, role_of
 from tenants.console.explorer.inmemory import KeyExplorer
+from tenants.console.explorer.keyvalue import ItemExplorer
 from tenants.console.explorer.relational import SqlExplorer
 from tenants.console.explorer.view import Explorer
 from tenants.console.instance_view import InstanceView
@@ -21,6 +22,7 @@ from tenants.instances.models import InstanceStatus
 # A new engine's explorer is one row.
 EXPLORERS: Mapping[str, type[Explorer]] = {
     "inmemory": KeyExplorer,
+    "keyvalue": ItemExplorer,
     "relational": SqlExplorer,
 }
 
