@@ -13,7 +13,7 @@ secondary index begins with its own partition key, whose first 4 bytes are a has
 from __future__ import annotations
 
 from engines.kit.changelog import TransactionLog
-from engines.kit.statement import Name, with_names
+from engines.kit.statement import Name, quote_name, with_names
 
 VERSION = 1
 
@@ -69,13 +69,11 @@ _ITEMS = """
 _ADD_COLUMNS = "ALTER TABLE {table} ADD COLUMN k%(slot)d bytea, ADD COLUMN r%(slot)d bytea"
 _DROP_COLUMNS = "ALTER TABLE {table} DROP COLUMN k%(slot)d, DROP COLUMN r%(slot)d"
 _GLOBAL_INDEX = (
-    "CREATE INDEX %(how)s{bare} ON {table} (k%(slot)d, r%(slot)d, tie, sk, pk, rk) "
+    "CREATE INDEX %(how)s%(bare)s ON {table} (k%(slot)d, r%(slot)d, tie, sk, pk, rk) "
     "WHERE k%(slot)d IS NOT NULL"
 )
-_LOCAL_INDEX = (
-    "CREATE INDEX %(how)s{bare} ON {table} (sk, pk, r%(slot)d, tie, rk) WHERE r%(slot)d IS NOT NULL"
-)
-_TTL_INDEX = "CREATE INDEX %(how)s{bare} ON {table} (exp) WHERE exp IS NOT NULL"
+_LOCAL_INDEX = "CREATE INDEX %(how)s%(bare)s ON {table} (sk, pk, r%(slot)d, tie, rk) WHERE r%(slot)d IS NOT NULL"
+_TTL_INDEX = "CREATE INDEX %(how)s%(bare)s ON {table} (exp) WHERE exp IS NOT NULL"
 
 
 def names(schema: str) -> dict[str, Name]:
@@ -123,6 +121,5 @@ def ttl_index_ddl(table: Name, name: str, *, concurrently: bool) -> str:
 def _index(template: str, table: Name, name: str, slot: int, concurrently: bool) -> str:
     how = "CONCURRENTLY IF NOT EXISTS " if concurrently else ""
     # An index is always in its table's schema, and takes no other one in its name.
-    return with_names(template % {"slot": slot, "how": how}, {"table": table}).replace(
-        "{bare}", f'"{name}"'
-    )
+    words = {"slot": slot, "how": how, "bare": quote_name(name)}
+    return with_names(template % words, {"table": table})

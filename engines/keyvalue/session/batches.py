@@ -21,7 +21,7 @@ from engines.keyvalue.plan.keys import KeyBytes
 from engines.keyvalue.plan.rows import row_values
 from engines.keyvalue.reply import collection_metrics, index_writes, parts_of
 from engines.keyvalue.session.context import Context, Known, whole_units
-from engines.keyvalue.session.writing import new_version, write_item
+from engines.keyvalue.session.writing import Decide, new_version, write_item
 from engines.keyvalue.values import Item, decode
 from engines.kit.errors import Reason, RequestError
 from engines.kit.ports import RequestClass
@@ -162,10 +162,16 @@ async def _write_table(
 async def _write_each(context: Context, known: Known, puts: Sequence[Put]) -> dict[KeyBytes, int]:
     sizes = {}
     for put in puts:
-        item = put.item
-        written = await write_item(context, known, put.key, lambda old, item=item: item)
+        written = await write_item(context, known, put.key, _replaced_by(put.item))
         sizes[put.key] = written.old_bytes
     return sizes
+
+
+def _replaced_by(item: Item | None) -> Decide:
+    def decide(old: Item | None) -> Item | None:
+        return item
+
+    return decide
 
 
 async def _write_all(context: Context, known: Known, puts: Sequence[Put]) -> dict[KeyBytes, int]:

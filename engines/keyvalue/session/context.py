@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engines.keyvalue.errors import not_found, table_not_found, throughput_exceeded
+from engines.keyvalue.errors import (
+    access_denied,
+    not_found,
+    table_not_found,
+    throughput_exceeded,
+)
 from engines.keyvalue.plan.catalogue import Table, table_of
 from engines.keyvalue.sql.items import TableSql, table_sql
 from engines.keyvalue.storage import names
@@ -17,6 +22,13 @@ from engines.kit.statement import with_names
 
 _FIND = "SELECT table_id, shape, body::text FROM {catalogue} WHERE sk = 0 AND name = $1"
 ACCOUNT_DIGITS = 12
+
+# What operations do to tables, in the words of policies.
+READ = "weftkit.keyvalue.data.read"
+WRITE = "weftkit.keyvalue.data.write"
+READ_CHANGES = "weftkit.keyvalue.changes.read"
+READ_STRUCTURE = "weftkit.keyvalue.structure.read"
+WRITE_STRUCTURE = "weftkit.keyvalue.structure.write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +76,9 @@ class Context:
     store: Store
     tables: Tables
     region: str
-    # What the request is for, for audit and for messages.
     operation: str
+    # What is asked for at each table that is opened.
+    action: str
 
     @property
     def record(self) -> InstanceRecord:
@@ -81,11 +94,20 @@ class Context:
         """Return the ARN of a table of the instance."""
         return f"arn:aws:dynamodb:{self.region}:{self.account_id}:table/{name}"
 
+    def authorize(self, name: str = "") -> None:
+        """Raise DynamoError unless the action is allowed on a table ("": on all of them)."""
+        if not self.grant.allows(self.action, name):
+            raise access_denied(
+                f"User: {self.grant.credential.username} is not authorized to perform: "
+                f"dynamodb:{self.operation} on resource: {self.table_arn(name or '*')}"
+            )
+
     async def table(self, name: str) -> Known:
         """Return a table for reading or writing items.
 
-        Raises DynamoError: there is none.
+        Raises DynamoError: it is not allowed, or there is none.
         """
+        self.authorize(name)
         known = self.tables.known(name) or await self.tables.read(self.store, name)
         if known is None:
             raise not_found()
@@ -93,6 +115,7 @@ class Context:
 
     async def described(self, name: str) -> Known:
         """Return a table as the catalogue has it now, in the words of control operations."""
+        self.authorize(name)
         known = await self.tables.read(self.store, name)
         if known is None:
             raise table_not_found(name)

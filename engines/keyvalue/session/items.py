@@ -50,7 +50,8 @@ async def get_item(context: Context, parsed: Parsed) -> Answer:
 
 async def put_item(context: Context, parsed: Parsed) -> Answer:
     """PutItem: one statement where nothing depends on the item before, else a swap."""
-    fields, item = parsed.fields, parsed.fields["Item"]
+    fields = parsed.fields
+    item: Item = fields["Item"]
     known = await context.table(fields["TableName"])
     key = checks.item_key_bytes(known.table, item)
     admitted = write_units(item_size(item))
@@ -175,7 +176,7 @@ def _returned(wanted: str, written: Written, result: updates.UpdateResult | None
     if wanted == "ALL_NEW":
         return written.new
     if wanted == "UPDATED_OLD" and result is not None and written.old is not None:
-        return result.updated_old
+        return result.changed_part(written.old)
     if wanted == "UPDATED_NEW" and result is not None:
-        return result.updated_new
+        return result.changed_part(result.item)
     return None

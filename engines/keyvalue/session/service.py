@@ -1,7 +1,8 @@
-"""One request from its name to its answer: role, parse, handler, and once more if a table changed.
+"""One request from its name to its answer: parse, handler, and once more if a table changed.
 
-`OPERATIONS` says who handles what and which role it needs. A handler gets the context and the
-checked request, and returns the members of the answer, or its bytes where items are sent as stored.
+`OPERATIONS` says who handles what and which action on tables that is (`engines/kit/iam`); the
+context asks for it at each table that a handler opens. A handler gets the context and the checked
+request, and returns the members of the answer, or its bytes where items are sent as stored.
 """
 
 from __future__ import annotations
@@ -12,41 +13,39 @@ from typing import Any
 
 import orjson
 
-from engines.keyvalue.errors import access_denied, not_found, unknown_operation
+from engines.keyvalue.errors import not_found, unknown_operation
 from engines.keyvalue.parse import requests
 from engines.keyvalue.parse.requests import Parsed
 from engines.keyvalue.session import batches, items, reads
-from engines.keyvalue.session.context import Context, Tables
+from engines.keyvalue.session.context import READ, WRITE, Context, Tables
 from engines.kit.errors import RequestError
 from engines.kit.http.whole import HttpPorts
 from engines.kit.ports import Grant
-from engines.kit.records import Role
 
 Handler = Callable[[Context, Parsed], Awaitable[Mapping[str, Any] | bytes]]
 
 # "relation does not exist": the table has another shape now, or is gone.
 _NO_RELATION = "42P01"
-_ROLES = {Role.READ: 0, Role.WRITE: 1, Role.ADMIN: 2}
 INSTANCES_KNOWN_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Who handles an operation, and the least role that may ask for it."""
+    """Who handles an operation, and what it does to tables."""
 
     handler: Handler
-    role: Role
+    action: str
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "BatchGetItem": Operation(batches.batch_get_item, Role.READ),
-    "BatchWriteItem": Operation(batches.batch_write_item, Role.WRITE),
-    "DeleteItem": Operation(items.delete_item, Role.WRITE),
-    "GetItem": Operation(items.get_item, Role.READ),
-    "PutItem": Operation(items.put_item, Role.WRITE),
-    "Query": Operation(reads.query, Role.READ),
-    "Scan": Operation(reads.scan, Role.READ),
-    "UpdateItem": Operation(items.update_item, Role.WRITE),
+    "BatchGetItem": Operation(batches.batch_get_item, READ),
+    "BatchWriteItem": Operation(batches.batch_write_item, WRITE),
+    "DeleteItem": Operation(items.delete_item, WRITE),
+    "GetItem": Operation(items.get_item, READ),
+    "PutItem": Operation(items.put_item, WRITE),
+    "Query": Operation(reads.query, READ),
+    "Scan": Operation(reads.scan, READ),
+    "UpdateItem": Operation(items.update_item, WRITE),
 }
 
 
@@ -66,8 +65,6 @@ class Service:
         if entry is None:
             raise unknown_operation()
         parsed = requests.read(operation, body)
-        if _ROLES[grant.credential.role] < _ROLES[entry.role]:
-            raise _denied(grant, operation)
         context = Context(
             ports=self._ports,
             grant=grant,
@@ -75,6 +72,7 @@ class Service:
             tables=self._tables_of(grant),
             region=region,
             operation=operation,
+            action=entry.action,
         )
         answer = await _handled(entry.handler, context, parsed)
         return answer if isinstance(answer, bytes) else orjson.dumps(answer)
@@ -104,9 +102,3 @@ async def _handled(handler: Handler, context: Context, parsed: Parsed) -> Mappin
         if error.sqlstate == _NO_RELATION:
             raise not_found() from error
         raise
-
-
-def _denied(grant: Grant, operation: str) -> RequestError:
-    return access_denied(
-        f"User: {grant.credential.username} is not authorized to perform: dynamodb:{operation}"
-    )

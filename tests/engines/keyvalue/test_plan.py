@@ -6,11 +6,11 @@ import itertools
 from decimal import Decimal
 
 import pytest
-from engines.keyvalue.parse.expressions.trees import KeyTest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.keyvalue.errors import DynamoError
+from engines.keyvalue.parse.expressions.trees import KeyTest
 from engines.keyvalue.plan import checks, ranges
 from engines.keyvalue.plan.catalogue import Table, table_of
 from engines.keyvalue.plan.changes import change_body
