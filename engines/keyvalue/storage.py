@@ -72,7 +72,10 @@ _GLOBAL_INDEX = (
     "CREATE INDEX %(how)s%(bare)s ON {table} (k%(slot)d, r%(slot)d, tie, sk, pk, rk) "
     "WHERE k%(slot)d IS NOT NULL"
 )
-_LOCAL_INDEX = "CREATE INDEX %(how)s%(bare)s ON {table} (sk, pk, r%(slot)d, tie, rk) WHERE r%(slot)d IS NOT NULL"
+_LOCAL_INDEX = (
+    "CREATE INDEX %(how)s%(bare)s ON {table} (sk, pk, r%(slot)d, tie, rk) "
+    "WHERE r%(slot)d IS NOT NULL"
+)
 _TTL_INDEX = "CREATE INDEX %(how)s%(bare)s ON {table} (exp) WHERE exp IS NOT NULL"
 
 
