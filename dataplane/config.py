@@ -53,7 +53,7 @@ class Bounds:
     warm_age_s: float = 600.0
     cell_sessions_max: int = 8  # sessions of a worker with a cell's PostgreSQL
     cell_wait_s: float = 5.0  # for one of them
-    requests_max: int = 4_096  # HTTP requests under way
+    bodies_bytes_max: int = 256 * 1024 * 1024  # of large HTTP bodies that a worker holds
     head_timeout_s: float = 10.0  # from a request's first byte to the end of its headers
     body_timeout_s: float = 60.0  # and to the end of its body
     keep_alive_s: float = 75.0  # without a request on an HTTP connection

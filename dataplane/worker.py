@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import uvloop
 
 from dataplane.backend.instance_server import InstanceServers
+from dataplane.backend.pool import CellPools
 from dataplane.backend.pooled_sessions import PooledSessions
 from dataplane.backend.warm_sessions import WarmSessions
 from dataplane.config import EXIT_CONFIG, Config, ConfigError, config_from, enabled_engines
@@ -47,6 +48,8 @@ from dataplane.server.listener import Listener
 from dataplane.server.ports import Services
 from dataplane.server.sessions import Sessions
 from dataplane.server.tls import TlsContext
+from dataplane.server.web.front import HttpFront
+from dataplane.server.web.http_ports import EngineHttpPorts
 from engines.kit.contract import EngineSpec, Transport
 from engines.kit.records import InstanceRecord
 
@@ -90,7 +93,7 @@ class Worker:
             self._meter,
             audit,
             key_seen,
-            before_spooling=lambda: self.services.sessions.count_bytes(),
+            before_spooling=self._count,
         )
         self._follower = Follower(config, self._table, writes_snapshot=number == 0)
         self._common = CommonWindow(config.redis_url, self._clock.monotonic)
@@ -118,13 +121,7 @@ class Worker:
             number=number,
             clock=self._clock,
             table=self._table,
-            directory=RecordDirectory(
-                self._table,
-                self._clock,
-                peppers=config.peppers,
-                master_key=config.master_key,
-                jwt_secret=config.jwt_secret,
-            ),
+            directory=self._directory(),
             state_of=self._state_of,
             counts=counts,
             sessions=Sessions(self._clock),
@@ -134,13 +131,27 @@ class Worker:
             warm=self._warm,
             servers=self._servers,
             pools=self._pools,
+            cells=CellPools(
+                config.cells, size=config.bounds.cell_sessions_max, wait_s=config.bounds.cell_wait_s
+            ),
         )
         self._table.subscribe(self._follow_states)
         self._table.subscribe(self.services.sessions.follow)
         self._table.subscribe(self._warm.follow)
         self._table.subscribe(self._pools.follow)
         self._listeners: list[Listener] = []
+        self._http_ports: list[EngineHttpPorts] = []
         self._stopping = asyncio.Event()
+
+    def _directory(self) -> RecordDirectory:
+        config = self._config
+        return RecordDirectory(
+            self._table,
+            self._clock,
+            peppers=config.peppers,
+            master_key=config.master_key,
+            jwt_secret=config.jwt_secret,
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -165,7 +176,7 @@ class Worker:
         sockets = [
             (spec, bind_shared(self._config.bind, port), port != self._config.ports[spec.name])
             for spec in self._engines
-            if spec.transport is Transport.TCP
+            if spec.transport is Transport.TCP or spec.serve is not None
             for port in self._ports(spec)
         ]
         await self.services.tokens.start()
@@ -180,6 +191,9 @@ class Worker:
             await self._open(sockets)
             await self._stopping.wait()
             await drain(self.services, self._listeners)
+            for ports in self._http_ports:
+                await ports.close(self._config.bounds.linger_s)
+            await self.services.cells.close()
             self._pools.shut()
             self._warm.shut()
             for task in following:
@@ -209,13 +223,31 @@ class Worker:
         # Hundreds of objects a connection, nearly all of which go without the collector.
         gc.set_threshold(GC_OBJECTS, *gc.get_threshold()[1:])
         for spec, listening, is_pool_port in sockets:
+            front = self._front(spec) if spec.serve is not None else None
             listener = Listener(
-                spec, listening, self.services, self._tls, is_pool_port=is_pool_port
+                spec, listening, self.services, self._tls, is_pool_port=is_pool_port, front=front
             )
             listener.start()
             self._listeners.append(listener)
         metrics.WORKERS.set(1)
         self._log.info("serving", ports=dict(self._config.ports), records=len(self._table))
+
+    def _front(self, spec: EngineSpec) -> HttpFront:
+        """Return what serves the HTTP connections of an engine."""
+        ports = EngineHttpPorts(self.services, spec.name)
+        self._http_ports.append(ports)
+        self._table.subscribe(ports.follow)
+        if spec.name in self._config.anonymous:
+            self._log.warning("anonymous_access", engine=spec.name, tenant="default")
+        front = HttpFront(spec, ports, self._config.bounds)
+        self.services.fronts.append(front)
+        return front
+
+    def _count(self) -> None:
+        """Have everything written down that is only counted as it passes."""
+        self.services.sessions.count_bytes()
+        for ports in self._http_ports:
+            ports.note_use()
 
     def _ports(self, spec: EngineSpec) -> list[int]:
         """Return the ports of an engine: its own, and the one where sessions are shared."""

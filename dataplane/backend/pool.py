@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
@@ -23,6 +23,15 @@ STATEMENTS_KEPT = 512
 WAITING_MAX = 2_000
 CONNECT_SECONDS_MAX = 5.0
 ROLLBACK_SECONDS_MAX = 5.0
+CLOSE_SECONDS_MAX = 1.0
+# What a session may fail with.
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 # Of a cell's own configuration nothing that we promise may depend.
 _SETTINGS = {
     "application_name": "weftkit",
@@ -37,7 +46,8 @@ _SETTINGS = {
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Statement: TypeAlias = "PreparedStatement[asyncpg.Record]"
-Rows = Sequence[asyncpg.Record]
+# asyncpg's records, which are sequences of their values.
+Rows = Sequence[Sequence[Any]]
 
 
 class CellSession:
@@ -56,7 +66,7 @@ class CellSession:
         if statement is None:
             statement = await self._prepare(text, within_s)
         try:
-            return await statement.fetch(*params, timeout=within_s)
+            return cast(Rows, await statement.fetch(*params, timeout=within_s))
         except (asyncpg.UndefinedTableError, asyncpg.FeatureNotSupportedError):
             # Tables change their names when they change their form; the old one will not return.
             self._statements.pop(text, None)
@@ -158,7 +168,11 @@ class CellPool:
             await asyncio.wait(self._rollbacks)
         while self._idle:
             self._open -= 1
-            await self._idle.pop().connection.close(timeout=CONNECT_SECONDS_MAX)
+            connection = self._idle.pop().connection
+            try:
+                await connection.close(timeout=CLOSE_SECONDS_MAX)
+            except FAILURES:
+                connection.terminate()
 
     async def _connect(self) -> CellSession:
         self._open += 1
@@ -174,9 +188,7 @@ class CellPool:
         except BaseException as error:
             self._open -= 1
             self._pass_on(None)
-            if isinstance(
-                error, OSError | TimeoutError | asyncpg.PostgresError | asyncpg.InterfaceError
-            ):
+            if isinstance(error, FAILURES):
                 raise to_request_error("08006") from error
             raise
 
@@ -212,10 +224,35 @@ class CellPool:
     async def _roll_back(self, session: CellSession) -> None:
         try:
             await session.connection.execute("ROLLBACK", timeout=ROLLBACK_SECONDS_MAX)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except FAILURES:
             session.connection.terminate()
         finally:
             self.give(session)
+
+
+class CellPools:
+    """The pools of all cells that this data plane reaches."""
+
+    def __init__(self, cells: Mapping[str, str], *, size: int, wait_s: float) -> None:
+        self._cells = cells
+        self._size = size
+        self._wait_s = wait_s
+        self._pools: dict[str, CellPool] = {}
+
+    def pool(self, name: str) -> CellPool:
+        """Return the pool of a cell. Raises RequestError(BACKEND) for one that is unknown here."""
+        pool = self._pools.get(name)
+        if pool is None:
+            dsn = self._cells.get(name)
+            if dsn is None:
+                raise to_request_error("08001")
+            pool = self._pools[name] = CellPool(dsn, size=self._size, wait_s=self._wait_s)
+        return pool
+
+    async def close(self) -> None:
+        """Close all pools."""
+        for pool in self._pools.values():
+            await pool.close()
 
 
 def _give_up(turn: asyncio.Future[CellSession | None]) -> None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from dataplane.backend.pool import CellPool, CellSession, Rows
+from dataplane.backend.pool import FAILURES, CellPool, CellSession, Rows
 from dataplane.backend.sqlstate import to_request_error
 from engines.kit.errors import LocalError, Reason, RequestError
 
@@ -25,13 +25,6 @@ _BEGIN = {
 }
 # Least time for what a transaction does when its own is over: it then ends in a timeout.
 _LEAST_S = 0.001
-_FAILURES = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
 
 
 class InstanceStore:
@@ -56,7 +49,7 @@ class InstanceStore:
             session = await self._take()
         try:
             return await session.fetch(text, params, self._within_s)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise translated(error, session) from error
         finally:
             self._give(session)
@@ -66,7 +59,7 @@ class InstanceStore:
         session = await self._take()
         try:
             return await session.execute(text, params, self._within_s)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise translated(error, session) from error
         finally:
             self._give(session)
@@ -132,7 +125,7 @@ class Transaction:
         """Run one statement and return its rows."""
         try:
             return await self._session.fetch(text, params, self._left_s())
-        except _FAILURES as error:
+        except FAILURES as error:
             self.has_failed = True
             raise translated(error, self._session) from error
 
@@ -140,7 +133,7 @@ class Transaction:
         """Run one statement and return the number of rows it touched."""
         try:
             return await self._session.execute(text, params, self._left_s())
-        except _FAILURES as error:
+        except FAILURES as error:
             self.has_failed = True
             raise translated(error, self._session) from error
 

@@ -25,6 +25,7 @@ DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 SIGN_IN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+HTTP_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LEASE_BUCKETS = (0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
 CONNECTIONS = Gauge(
@@ -45,6 +46,17 @@ SIGN_IN_SECONDS = Histogram(
     "From the accepted socket to the relay.",
     ["engine"],
     buckets=SIGN_IN_BUCKETS,
+)
+HTTP_REQUESTS = Counter(
+    "weftkit_http_requests_total",
+    "Requests to engines over HTTP by operation and status.",
+    ["engine", "operation", "status"],
+)
+HTTP_SECONDS = Histogram(
+    "weftkit_http_request_seconds",
+    "From the whole request to its answer.",
+    ["engine", "operation"],
+    buckets=HTTP_BUCKETS,
 )
 SERVER_SESSIONS = Counter(
     "weftkit_server_sessions_total",

@@ -29,18 +29,24 @@ async def drain(services: Services, listeners: Iterable[Listener]) -> None:
     listeners = list(listeners)
     for listener in listeners:
         listener.stop()
-    log.info("draining", sessions=len(sessions))
+    log.info("draining", connections=services.connections)
     for session in sessions:
         session.end_when_idle(farewell)
+    for front in services.fronts:
+        front.drain()
     # Sign-ins under way are refused with SHUTDOWN by `admit_login`, or have been admitted before.
     for listener in listeners:
         await listener.wait_signed_in(bounds.handshake_timeout_s)
     for session in sessions:
         session.end_when_idle(farewell)
-    if not await _within(bounds.drain_grace_s, lambda: not len(sessions)):
-        log.warning("requests_cut_off", sessions=len(sessions))
+    for front in services.fronts:
+        front.drain()
+    if not await _within(bounds.drain_grace_s, lambda: not services.connections):
+        log.warning("requests_cut_off", connections=services.connections)
     for session in sessions:
         session.end(farewell)
+    for front in services.fronts:
+        front.abort()
     await _within(bounds.linger_s, lambda: not sessions.closing)
     log.info("drained")
 

@@ -25,6 +25,7 @@ from dataplane.observe.tally import Spread, tally_of
 from dataplane.server.channel import ClientStream
 from dataplane.server.ports import ConnectionPorts, Services
 from dataplane.server.tls import TlsContext, selected_alpn
+from dataplane.server.web.front import HttpFront
 from engines.kit.contract import EngineSpec, Preamble
 from engines.kit.errors import LocalError, RequestError
 
@@ -37,8 +38,14 @@ ACCEPT_PAUSE_S = 0.1
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 CONNECTION_ID_BYTES = 8
+_TLS_HANDSHAKE = b"\x16"
 
 Address = IPv4Address | IPv6Address
+
+
+def http_preamble(data: bytes, has_tls: bool) -> Preamble:
+    """The first byte of HTTP: that of a TLS record, or a method's."""
+    return Preamble(tls=has_tls and data[:1] == _TLS_HANDSHAKE)
 
 
 class PreambleError(Exception):
@@ -92,8 +99,11 @@ class Listener:
         tls: TlsContext | None,
         *,
         is_pool_port: bool = False,
+        front: HttpFront | None = None,
     ) -> None:
         self._is_pool_port = is_pool_port
+        self._front = front
+        self._preamble = spec.preamble or http_preamble
         self._spec = spec
         self._socket = listening
         self._services = services
@@ -156,7 +166,7 @@ class Listener:
         if (
             len(self._tasks) >= bounds.handshakes_max
             or self._by_address[text] >= bounds.handshakes_per_address_max
-            or len(self._services.sessions) >= bounds.connections_max
+            or self._services.connections >= bounds.connections_max
         ):
             connection.close()
             tally_of(metrics.ACCEPTED, self._spec.name, "over_bound").add()
@@ -195,6 +205,9 @@ class Listener:
             connection.close()
             log.info("no_session", reason=type(error).__name__, error=str(error))
             tally_of(metrics.ACCEPTED, self._spec.name, "no_session").add()
+            return
+        if self._front is not None:
+            self._front.take(client, log)
             return
         ports = ConnectionPorts(
             self._services, self._spec, client, log, is_pool_port=self._is_pool_port
@@ -247,11 +260,10 @@ class Listener:
 
     async def _look(self, connection: socket.socket) -> Preamble:
         """Follow the engine's preamble up to its last step, which says whether TLS is next."""
-        assert self._spec.preamble is not None
         needs = 1
         for _ in range(PREAMBLE_LOOKS_MAX):
             data = await self._peek(connection, needs)
-            step = self._spec.preamble(data, self._tls is not None)
+            step = self._preamble(data, self._tls is not None)
             if step.needs:
                 if not len(data) < step.needs <= PREAMBLE_BYTES_MAX:
                     raise LocalError(f"preamble of {self._spec.name} needs {step.needs} bytes")

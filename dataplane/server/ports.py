@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dataplane.backend.instance_server import InstanceServers
+from dataplane.backend.pool import CellPools
 from dataplane.backend.pooled_sessions import PooledSessions
 from dataplane.backend.warm_sessions import WarmServer, WarmSessions
 from dataplane.config import Config
@@ -25,6 +26,7 @@ from dataplane.server.forward import TokenBook
 from dataplane.server.pooled import PooledSplice
 from dataplane.server.sessions import Session, Sessions, is_allowed, objection
 from dataplane.server.splice import Splice
+from dataplane.server.web.front import HttpFront
 from engines.kit import auth
 from engines.kit.contract import EngineSpec
 from engines.kit.errors import LocalError, Reason, RequestError
@@ -58,7 +60,14 @@ class Services:
     warm: WarmSessions
     servers: InstanceServers
     pools: PooledSessions
+    cells: CellPools
+    fronts: list[HttpFront] = field(default_factory=list)
     is_draining: bool = False
+
+    @property
+    def connections(self) -> int:
+        """How many clients this worker has."""
+        return len(self.sessions) + sum(map(len, self.fronts))
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from engines.kit.errors import NativeError, Reason
-from engines.kit.http.whole import HttpHandler, HttpPorts
+from engines.kit.http.whole import HttpHandler, HttpPorts, HttpRefusal
 from engines.kit.ports import ClientChannel, Pooled, Relay, SessionPorts
 
 
@@ -89,9 +89,11 @@ class EngineSpec:
     pool_port: int = 0
     # HTTP engines: the ASGI application over its ports.
     asgi: Callable[[Any], ASGIApp] | None = None
-    # HTTP engines whose requests are read whole: the handler over its ports, and the largest body.
+    # HTTP engines whose requests are read whole: the handler over its ports, the largest body, and
+    # the answer to what is no request (none: a plain one).
     serve: Callable[[HttpPorts], HttpHandler] | None = None
     body_bytes_max: int = 1024 * 1024
+    refuse: HttpRefusal | None = None
     # What policies may name inside an instance, as in `iam.RESOURCE_KINDS`; () for one whole.
     parts: tuple[str, ...] = ()
     # Schema engines: the DDL of an empty instance in the schema of this name.

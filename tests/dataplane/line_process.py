@@ -17,12 +17,13 @@ from dataplane.master import Master
 from dataplane.observe import log
 from engines import registry
 from engines.kit.contract import EngineSpec
-from tests.dataplane.line_engine import ENGINE
+from tests.dataplane import line_engine, whole_engine
 
 
 def engine() -> EngineSpec:
-    name = os.environ.get("TEST_ENGINE", ENGINE.name)
-    return ENGINE if name == ENGINE.name else registry.load(name)
+    name = os.environ.get("TEST_ENGINE", line_engine.ENGINE.name)
+    own = {spec.name: spec for spec in (line_engine.ENGINE, whole_engine.ENGINE)}
+    return own[name] if name in own else registry.load(name)
 
 
 def config() -> Config:

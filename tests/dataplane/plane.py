@@ -198,6 +198,7 @@ class Plane:
         toml: str = "",
         bounds: dict[str, float] | None = None,
         intervals: dict[str, float] | None = None,
+        cells: str = "",
     ) -> None:
         self.home, self.run_dir = home / "home", home / "run"
         self.database = database
@@ -222,6 +223,7 @@ class Plane:
             "WEFTKIT_REDIS_URL": redis.url(2),
             "WEFTKIT_PORT_OFFSET": str(self.offset),
             "WEFTKIT_WORKERS": str(workers),
+            "WEFTKIT_CELLS": cells,
             "TEST_ENGINE": engine.name,
             "TEST_BOUNDS": json.dumps(bounds or {}),
             "TEST_INTERVALS": json.dumps({"flush_s": 0.2, "snapshot_s": 0.05, **(intervals or {})}),

@@ -41,15 +41,22 @@ class HttpCall:
 
 @dataclass(slots=True)
 class HttpAnswer:
-    """One answer; `closes` ends the connection behind it."""
+    """One answer; `closes` ends the connection behind it.
+
+    `operation` is what the request was for, as metrics name it: of a small set, never a client's
+    own word. A header `transfer-encoding: chunked` has the body sent in chunks, without its length.
+    """
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     closes: bool = False
+    operation: str = ""
 
 
 HttpHandler = Callable[[HttpCall], Awaitable[HttpAnswer]]
+# What to answer where no request could be read: 400, 408, 413, 414, 417, 431, 500, 503.
+HttpRefusal = Callable[[int], HttpAnswer]
 
 
 class HttpPorts(Protocol):
@@ -89,8 +96,11 @@ class HttpPorts(Protocol):
         """
         ...
 
-    def allows_anonymous(self, engine: str) -> bool:
-        """Say whether any key is let into the default instance of the tenant `default`."""
+    def anonymous(self) -> Candidate | None:
+        """Return who is let in with any key, the default instance of the tenant `default`.
+
+        None unless weftkit.toml says so.
+        """
         ...
 
     def hold(self, key: object) -> AbstractAsyncContextManager[None]:
