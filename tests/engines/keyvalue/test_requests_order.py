@@ -239,6 +239,17 @@ def test_an_update_action_has_its_types(kind: str, content: object, actions: set
             assert refusal("UpdateItem", body) == f"{INVALID}{words} {kind}"
 
 
+def test_a_key_has_one_or_two_conditions() -> None:
+    values = {"ExpressionAttributeValues": {":v": {"S": "x"}}}
+    for text in ("a = :v and :v = b and c > :v", "(a = :v and b = :v) and (c = :v and d = :v)"):
+        body = {"TableName": "abc", "KeyConditionExpression": text, **values}
+        assert refusal("Query", body) == "Conditions can be of length 1 or 2 only"
+    body = {"TableName": "abc", "KeyConditionExpression": "a = :v and b > :v", **values}
+    condition = parsed("Query", body).expressions.key_condition
+    assert condition is not None
+    assert [test.name for test in condition.tests] == ["a", "b"]
+
+
 def test_a_starting_key_is_called_invalid_only_for_the_form_of_its_values() -> None:
     def started(value: dict[str, Any]) -> str:
         return refusal("Scan", {"TableName": "abc", "ExclusiveStartKey": {"a": value}})

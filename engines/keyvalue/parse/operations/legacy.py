@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engines.keyvalue.errors import invalid_parameter, validation
+from engines.keyvalue.errors import DynamoError, invalid_parameter, validation
 from engines.keyvalue.parse.attribute_values import canonical
 from engines.keyvalue.parse.operations.plan import Fields, Parsed, Step
 from engines.keyvalue.parse.ordering import is_greater
@@ -19,6 +19,7 @@ _ANY = frozenset(("S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"))
 _CONTAINED = frozenset(("S", "N", "B", "BOOL", "NULL"))
 _SETS = frozenset(("SS", "NS", "BS"))
 _MANY = 1 << 30
+KEY_CONDITIONS_MAX = 2
 
 # ComparisonOperator -> least and most arguments, types that it compares with.
 _OPERATORS: Mapping[str, tuple[int, int, frozenset[str]]] = {
@@ -52,13 +53,18 @@ def conditions(member: str) -> Step:
 def key_conditions_count(parsed: Parsed) -> None:
     """Refuse a Query without a condition on its key, or with more than a key has attributes."""
     fields = parsed.fields
-    if "KeyConditions" in fields and not 1 <= len(fields["KeyConditions"]) <= 2:
-        raise validation("Conditions can be of length 1 or 2 only")
+    if "KeyConditions" in fields and not 1 <= len(fields["KeyConditions"]) <= KEY_CONDITIONS_MAX:
+        raise wrong_count()
     if "KeyConditions" not in fields and "KeyConditionExpression" not in fields:
         raise validation(
             "Either the KeyConditions or KeyConditionExpression parameter must be specified in "
             "the request."
         )
+
+
+def wrong_count() -> DynamoError:
+    """Say how many conditions a key can have."""
+    return validation("Conditions can be of length 1 or 2 only")
 
 
 def conditional_operator(member: str) -> Step:
@@ -165,5 +171,5 @@ def _check_arguments(operator: str, arguments: Sequence[AttributeValue]) -> None
         )
 
 
-def _about(name: str, message: str) -> Exception:
+def _about(name: str, message: str) -> DynamoError:
     return invalid_parameter(f"{message} for Attribute: {name}")

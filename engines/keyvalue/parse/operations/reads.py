@@ -22,11 +22,11 @@ from engines.keyvalue.parse.shapes import FLAG, TABLE, integer, mapping, record,
 SEGMENTS_MAX = 1_000_000
 
 _CONDITIONS = mapping(CONDITION)
+# Of more than ten constraints that fail, the last ones of a table are not told of.
 _READ = {
     "TableName": TABLE.required,
     "IndexName": INDEX_NAME,
     "Select": SELECT,
-    "AttributesToGet": ATTRIBUTE_NAMES,
     "Limit": integer(1),
     "ConsistentRead": FLAG,
     "ConditionalOperator": CONDITIONAL_OPERATOR,
@@ -104,11 +104,19 @@ def _segments(parsed: Parsed) -> None:
         )
 
 
+def _key_conditions_count(parsed: Parsed) -> None:
+    """Refuse an expression with more conditions than a key has attributes."""
+    condition = parsed.expressions.key_condition
+    if condition is not None and len(condition.tests) > legacy.KEY_CONDITIONS_MAX:
+        raise legacy.wrong_count()
+
+
 OPERATIONS = {
     "Query": Operation(
         record(
             "QueryInput",
             **_READ,
+            AttributesToGet=ATTRIBUTE_NAMES,
             ScanIndexForward=FLAG,
             KeyConditionExpression=text(),
             QueryFilter=_CONDITIONS,
@@ -125,6 +133,7 @@ OPERATIONS = {
             legacy.key_conditions_count,
             _selected("Querying"),
             steps.expressed("KeyConditionExpression", "FilterExpression", "ProjectionExpression"),
+            _key_conditions_count,
         ),
     ),
     "Scan": Operation(
@@ -134,6 +143,7 @@ OPERATIONS = {
             ScanFilter=_CONDITIONS,
             TotalSegments=integer(1, SEGMENTS_MAX),
             Segment=integer(0, SEGMENTS_MAX - 1),
+            AttributesToGet=ATTRIBUTE_NAMES,
         ),
         steps=(
             steps.table,
