@@ -84,7 +84,7 @@ fmt: $(VENV)/dev.stamp ## put the format right
 bench: $(VENV)/dev.stamp $(VENV)/native.stamp ## ratios against peers, measured in one run: [ONLY=words] [SECONDS=n] [ROUNDS=n]
 	$(BIN)/python -m tests.benchmarks "--only=$(ONLY)" --seconds $(or $(SECONDS),2) --rounds $(or $(ROUNDS),3)
 
-conformance: $(VENV)/dev.stamp $(VENV)/native.stamp ## other people's suites: SUITE=psycopg|redis|redis-as-admin CHECKOUT=path [ONLY=part]
+conformance: $(VENV)/dev.stamp $(VENV)/native.stamp ## other people's suites: SUITE=psycopg|redis|redis-as-admin|dynalite|dynamodb-pytest CHECKOUT=path [ONLY=part]
 	$(BIN)/python -m tests.conformance $(SUITE) $(CHECKOUT) --only "$(ONLY)"
 
 SCREENSHOTS ?= /tmp/weftkit-screenshots

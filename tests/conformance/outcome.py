@@ -33,6 +33,18 @@ def totals(outcome: Outcome) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
 
 
+def report_of(outcome: Outcome) -> tuple[str, bool]:
+    """Return a report of one run, and whether it ran and no case failed."""
+    lines = [
+        f"{case.verdict} {name}: {case.reason}"
+        for name, case in sorted(outcome.items())
+        if case.verdict is not Verdict.PASSED
+    ]
+    verdicts = {case.verdict for case in outcome.values()}
+    is_well = Verdict.PASSED in verdicts and Verdict.FAILED not in verdicts
+    return "\n".join([*lines, totals(outcome), ""]), is_well
+
+
 def compare(direct: Outcome, through: Outcome, by_design: Mapping[str, str]) -> tuple[str, bool]:
     """Return a report, and whether every case that passes directly passes through us too.
 
