@@ -193,6 +193,33 @@ def transaction_canceled(reasons: Sequence[Mapping[str, Any]]) -> DynamoError:
     )
 
 
+def transaction_in_progress() -> DynamoError:
+    """A transaction with the same client token has not ended yet."""
+    return DynamoError(
+        Reason.CONFLICT,
+        "TransactionInProgressException",
+        "The transaction with the given request token is already in progress.",
+    )
+
+
+def idempotent_mismatch() -> DynamoError:
+    """Another request has had this client token."""
+    return DynamoError(
+        Reason.CONFLICT,
+        "IdempotentParameterMismatchException",
+        "Transaction request contains a ClientRequestToken that another request has had",
+    )
+
+
+def duplicate_item() -> DynamoError:
+    """There is an item with the key of a PartiQL INSERT."""
+    return DynamoError(
+        Reason.CONFLICT,
+        "DuplicateItemException",
+        "Duplicate primary key exists in table",
+    )
+
+
 def throughput_exceeded(retry_after_s: float | None) -> DynamoError:
     """Over the units per second: the words for tables of provisioned throughput."""
     error = DynamoError(
