@@ -16,7 +16,7 @@ import orjson
 from engines.keyvalue.errors import not_found, unknown_operation
 from engines.keyvalue.parse import requests
 from engines.keyvalue.parse.requests import Parsed
-from engines.keyvalue.session import batches, items, reads
+from engines.keyvalue.session import batches, items, reads, transactions
 from engines.keyvalue.session.context import READ, WRITE, Context, Tables
 from engines.kit.errors import RequestError
 from engines.kit.http.whole import HttpPorts
@@ -45,6 +45,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "PutItem": Operation(items.put_item, WRITE),
     "Query": Operation(reads.query, READ),
     "Scan": Operation(reads.scan, READ),
+    "TransactGetItems": Operation(transactions.transact_get_items, READ),
+    "TransactWriteItems": Operation(transactions.transact_write_items, WRITE),
     "UpdateItem": Operation(items.update_item, WRITE),
 }
 
