@@ -155,18 +155,27 @@ async def test_one_of_many_that_make_the_same_item_wins(rigs: list[Rig]) -> None
 @pytest.mark.asyncio
 async def test_killed_sessions_lose_and_double_nothing(rigs: list[Rig], dsn: str) -> None:
     made: list[str] = []
+    progress = asyncio.Event()
+
+    def acknowledged(name: str) -> None:
+        made.append(name)
+        progress.set()
+
     clients = asyncio.gather(
-        *(transfers.client(rigs[seed % 2], seed, 20, made.append) for seed in range(8))
+        *(transfers.client(rigs[seed % 2], seed, 20, acknowledged) for seed in range(8))
     )
+    clients.add_done_callback(lambda done: progress.set())
     killer = await asyncpg.connect(dsn)
     killed = 0
     while not clients.done():
+        # After each transfer a session in the middle of another one, if there is one.
+        await progress.wait()
+        progress.clear()
         killed += await killer.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND state = 'idle in transaction' LIMIT 1) s"
+            "AND state <> 'idle' AND xact_start IS NOT NULL LIMIT 1) s"
         )
-        await asyncio.sleep(0.02)
     await clients
     await killer.close()
     assert killed > 3
