@@ -12,6 +12,8 @@ from rest_framework.response import Response
 
 from tenants.accounts import selectors, services, sessions
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
+from tenants.api.idempotency import OnceApi, idempotent, idempotent_once
+from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import ServiceApi, TenantApi
 from tenants.core.errors import ForbiddenError
 from tenants.core.middleware import request_id_of
@@ -89,22 +91,29 @@ class TenantDetailApi(TenantApi):
         )
 
 
-class TenantLeaveApi(TenantApi):
+class TenantLeaveApi(OnceApi):
     actions = {"POST": "tenant.read"}
 
-    @extend_schema(operation_id="tenant_leave", request=None, responses={204: None})
+    @extend_schema(
+        operation_id="tenant_leave", request=None, responses={204: None}, parameters=[IDEMPOTENT]
+    )
+    @idempotent_once
     def post(self, request: Request, tenant: str) -> Response:
         """Leave a tenant. Its last owner cannot."""
         services.member_leave(actor=self.actor)
         return Response(status=204)
 
 
-class TenantTransferApi(TenantApi):
+class TenantTransferApi(OnceApi):
     actions = {"POST": "owners.manage"}
 
     @extend_schema(
-        operation_id="tenant_transfer", request=TransferInput, responses={200: MemberOutput}
+        operation_id="tenant_transfer",
+        request=TransferInput,
+        responses={200: MemberOutput},
+        parameters=[IDEMPOTENT],
     )
+    @idempotent_once
     def post(self, request: Request, tenant: str) -> Response:
         """Give ownership to another member; you stay as an administrator."""
         member_id = self.validated(TransferInput)["member"]
@@ -161,7 +170,13 @@ class SessionDetailApi(ServiceApi):
 
 
 class SessionOthersApi(ServiceApi):
-    @extend_schema(operation_id="session_revoke_others", request=None, responses={204: None})
+    @extend_schema(
+        operation_id="session_revoke_others",
+        request=None,
+        responses={204: None},
+        parameters=[IDEMPOTENT],
+    )
+    @idempotent
     def post(self, request: Request) -> Response:
         """Sign out all of your sessions but this one."""
         key = request.session.session_key or ""

@@ -46,6 +46,26 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
         "reason": "outage of 12 March",
     },
     "operator_payment_record": {"amount_micros": 12_340_000, "reference": "SEPA 2026-11-25 0815"},
+    "operator_price_list_publish": {
+        "valid_from": "2027-01-01T00:00:00Z",
+        "prices": [
+            {
+                "plan": "standard",
+                "meter": "read_units",
+                "unit": "unit",
+                "micros": 300_000,
+                "per": 1_000_000,
+                "included": 1_000_000,
+            },
+            {
+                "plan": "standard",
+                "meter": "storage",
+                "unit": "byte-hour",
+                "micros": 150,
+                "per": 1_073_741_824,
+            },
+        ],
+    },
     "own_key_change": _KEY_CHANGE,
     "own_key_create": {"name": "laptop", "environment": "dev", "cidrs": ["203.0.113.7/32"]},
     "own_key_reroll": _GRACE,

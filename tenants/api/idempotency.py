@@ -3,6 +3,9 @@
 The key is claimed in the same transaction as the change. Two requests at once with one key: the
 second waits for the first. A refused request claims nothing. Secrets are not kept: a repetition has
 null there.
+
+Below a tenant a key is the tenant's, elsewhere the caller's. So it is too where success ends the
+right to ask (`OnceApi`): who has left a tenant is answered before it is asked who they are there.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tenants.api.models import IdempotencyKey
-from tenants.api.service_api import TenantApi
+from tenants.api.rate_limits import caller_of
+from tenants.api.service_api import ServiceApi, TenantApi
 from tenants.core.errors import ConflictError, invalid_field
 
 HEADER = "Idempotency-Key"
@@ -36,16 +40,15 @@ def idempotency_key(request: Request) -> str:
 
 
 def idempotent(handler: Handler) -> Handler:
-    """Make a method of a TenantApi answer a repeated request from memory."""
+    """Make a method of an endpoint answer a repeated request from memory."""
 
     @functools.wraps(handler)
-    def handle(self: TenantApi, request: Request, **kwargs: Any) -> Response:
+    def handle(self: ServiceApi, request: Request, **kwargs: Any) -> Response:
         key = idempotency_key(request)
         if not key:
             return handler(self, request, **kwargs)
-        fingerprint = _fingerprint(request, self.actor.name)
         with transaction.atomic():
-            claim, known = _claim(self, key, fingerprint)
+            claim, known = _claim(_scope(self), key, _fingerprint(request))
             if known is not None:
                 return known
             response = handler(self, request, **kwargs)
@@ -53,6 +56,31 @@ def idempotent(handler: Handler) -> Handler:
             claim.body = without_secrets(response.data)
             claim.save(update_fields=["status", "body", "updated_at"])
         return response
+
+    return handle
+
+
+class OnceApi(TenantApi):
+    """An endpoint whose success takes the right to ask again: repetitions go before that right."""
+
+    def admit(self, **kwargs: Any) -> None:
+        """Let a repetition in; else ask as everywhere."""
+        key = idempotency_key(self.request)
+        claim = IdempotencyKey.objects.filter(**_scope(self), key=key).first() if key else None
+        self.replay = _replay(claim, _fingerprint(self.request)) if claim else None
+        if self.replay is None:
+            super().admit(**kwargs)
+
+    replay: Response | None = None
+
+
+def idempotent_once(handler: Handler) -> Handler:
+    """Make a method of a `OnceApi` answer a repeated request from memory."""
+    once = idempotent(handler)
+
+    @functools.wraps(handler)
+    def handle(self: OnceApi, request: Request, **kwargs: Any) -> Response:
+        return once(self, request, **kwargs) if self.replay is None else self.replay
 
     return handle
 
@@ -69,23 +97,34 @@ def without_secrets(body: Any) -> Any:
     return body
 
 
-def _claim(api: TenantApi, key: str, fingerprint: str) -> tuple[IdempotencyKey, Response | None]:
+def _scope(api: ServiceApi) -> dict[str, Any]:
+    """Return whose keys the request's is one of."""
+    if isinstance(api, TenantApi) and not isinstance(api, OnceApi):
+        return {"tenant": api.actor.tenant, "caller": ""}
+    return {"tenant": None, "caller": caller_of(api.request)}
+
+
+def _claim(
+    scope: dict[str, Any], key: str, fingerprint: str
+) -> tuple[IdempotencyKey, Response | None]:
     try:
         with transaction.atomic():
-            claim = IdempotencyKey.objects.create(
-                tenant=api.actor.tenant, key=key, fingerprint=fingerprint
-            )
-        return claim, None
+            return IdempotencyKey.objects.create(**scope, key=key, fingerprint=fingerprint), None
     except IntegrityError:
-        known = IdempotencyKey.objects.get(tenant=api.actor.tenant, key=key)
+        known = IdempotencyKey.objects.get(**scope, key=key)
+    return known, _replay(known, fingerprint)
+
+
+def _replay(known: IdempotencyKey, fingerprint: str) -> Response:
+    """Return the first answer; ConflictError if that was to another request."""
     if known.fingerprint != fingerprint:
         raise ConflictError(
             "this idempotency key belongs to another request", code="idempotency_key_reused"
         )
-    return known, Response(known.body, known.status, headers={"Idempotency-Replayed": "true"})
+    return Response(known.body, known.status, headers={"Idempotency-Replayed": "true"})
 
 
-def _fingerprint(request: Request, actor: str) -> str:
+def _fingerprint(request: Request) -> str:
     # The raw body is gone once it was parsed; what was parsed is the same for the same bytes.
-    parts = [actor, request.method or "", request.path, repr(request.data)]
+    parts = [caller_of(request), request.method or "", request.path, repr(request.data)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

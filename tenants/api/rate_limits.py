@@ -109,16 +109,23 @@ def address_bucket(request: Request) -> Bucket:
     return Bucket("address", f"address:{address}", quota_of("address"))
 
 
+def caller_of(request: Request) -> str:
+    """Return who asks, `key:<id>` or `user:<id>`; "" for nobody."""
+    if isinstance(request.auth, ApiKey):
+        return f"key:{request.auth.pk}"
+    return f"user:{request.user.pk}" if request.user.is_authenticated else ""
+
+
 def buckets_of(request: Request) -> list[Bucket]:
     """Return what a signed-in request counts against: its key and the key's tenant, or a person."""
+    caller = caller_of(request)
+    if not caller:
+        return [address_bucket(request)]
+    counted = [Bucket("caller", caller, quota_of("caller"))]
     if isinstance(request.auth, ApiKey):
-        return [
-            Bucket("caller", f"key:{request.auth.pk}", quota_of("caller")),
-            Bucket("tenant", f"tenant:{request.auth.tenant_id}", quota_of("tenant")),
-        ]
-    if request.user.is_authenticated:
-        return [Bucket("caller", f"user:{request.user.pk}", quota_of("caller"))]
-    return [address_bucket(request)]
+        key = f"tenant:{request.auth.tenant_id}"
+        counted.append(Bucket("tenant", key, quota_of("tenant")))
+    return counted
 
 
 def take(buckets: Sequence[Bucket]) -> tuple[Standing, ...]:

@@ -99,10 +99,14 @@ class TenantApi(ServiceApi):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        self.actor = actor_of(request, kwargs["tenant"])
+        self.admit(**kwargs)
+
+    def admit(self, **kwargs: Any) -> None:
+        """Find who asks in the tenant, and refuse what they may not."""
+        self.actor = actor_of(self.request, kwargs["tenant"])
         # HEAD is answered by GET's method, so it demands the same. A method that a view has and
         # its table lacks fails loudly; one that the view lacks is DRF's 405.
-        method = "GET" if request.method == "HEAD" else str(request.method)
+        method = "GET" if self.request.method == "HEAD" else str(self.request.method)
         if method.lower() in self.http_method_names and hasattr(self, method.lower()):
             action = self.actions[method]
             # A list shows what the actor may see of it, if that is anything.

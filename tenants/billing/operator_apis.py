@@ -15,6 +15,8 @@ from rest_framework.response import Response
 
 from tenants.accounts.models import Tenant, User
 from tenants.api.audited import asked_of
+from tenants.api.idempotency import idempotent
+from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import ServiceApi
 from tenants.audit.services import audit_write
 from tenants.billing import invoices, prices, selectors
@@ -113,7 +115,9 @@ class OperatorPaymentApi(OperatorApi):
         operation_id="operator_payment_record",
         request=PaymentInput,
         responses={201: PaymentOutput},
+        parameters=[IDEMPOTENT],
     )
+    @idempotent
     def post(self, request: Request, invoice_id: UUID) -> Response:
         """Record money that came in for an invoice; in arrears, it lifts them within a second."""
         invoice = _invoice(invoice_id)
@@ -129,7 +133,9 @@ class OperatorCreditNoteApi(OperatorApi):
         operation_id="operator_credit_note_create",
         request=CreditNoteInput,
         responses={201: CreditNoteOutput},
+        parameters=[IDEMPOTENT],
     )
+    @idempotent
     def post(self, request: Request, invoice_id: UUID) -> Response:
         """Take back a part of an invoice."""
         invoice = _invoice(invoice_id)
@@ -146,7 +152,9 @@ class OperatorPriceListApi(OperatorApi):
         operation_id="operator_price_list_publish",
         request=PriceListInput,
         responses={201: PriceListOutput},
+        parameters=[IDEMPOTENT],
     )
+    @idempotent
     def post(self, request: Request) -> Response:
         """Publish the next price list; it holds from `valid_from` on and replaces all prices."""
         made = prices.price_list_publish(**self.validated(PriceListInput))

@@ -218,6 +218,12 @@ def test_a_credit_note_is_on_the_invoice(cast: Cast, staff: Client, alice: Clien
     assert [note["reason"] for note in detail["credit_notes"]] == ["An outage."]
     too_much = post(staff, address, amount_micros=1_500_001, reference="t-8", reason="x")
     assert too_much.status_code == 400
+    body = {"amount_micros": 100_000, "reference": "t-9", "reason": "Another."}
+    key = {"Idempotency-Key": "t-9"}
+    answers = [staff.post(address, body, "application/json", headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json() == answers[1].json()
+    assert alice.get(f"{ACME}/invoices/{invoice.pk}").json()["credited_micros"] == 600_000
 
 
 def test_an_internal_tenant_is_out_of_arrears(cast: Cast, staff: Client) -> None:

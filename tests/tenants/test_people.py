@@ -438,6 +438,49 @@ def test_an_owner_hands_the_tenant_over_and_may_leave_then(cast: Cast) -> None:
     assert alice.get(address).status_code == 404
 
 
+def test_who_gave_ownership_away_or_left_gets_the_first_answer_again(cast: Cast) -> None:
+    alice, bob = signed_in(cast.alice), signed_in(cast.bob)
+    address = "/api/v1/tenants/acme"
+    bobs = Membership.objects.get(user=cast.bob)
+    body, key = {"member": str(bobs.pk)}, {"Idempotency-Key": "over"}
+    answers = [
+        alice.post(f"{address}/transfer", body, "application/json", headers=key) for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+    assert answers[1].headers["Idempotency-Replayed"] == "true"
+    # A key is of one request, and of one person.
+    reused = alice.post(f"{address}/leave", content_type="application/json", headers=key)
+    assert (reused.status_code, reused.json()["code"]) == (409, "idempotency_key_reused")
+    refused = bob.post(f"{address}/leave", content_type="application/json", headers=key)
+    assert (refused.status_code, refused.json()["code"]) == (409, "last_owner")
+    key = {"Idempotency-Key": "out"}
+    answers = [
+        alice.post(f"{address}/leave", content_type="application/json", headers=key)
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [204, 204]
+    assert answers[1].headers["Idempotency-Replayed"] == "true"
+    key = {"Idempotency-Key": "again"}
+    gone = alice.post(f"{address}/leave", content_type="application/json", headers=key)
+    assert gone.status_code == 404
+    left = AuditEvent.objects.filter(tenant_id=cast.acme.pk, action="weftkit.tenant.leave")
+    assert [event.outcome for event in left.order_by("occurred_at")] == ["failure", "success"]
+
+
+def test_other_sessions_are_ended_once_for_a_key(cast: Cast) -> None:
+    first, second = Client(), Client()
+    sign_in(first, cast.alice)
+    sign_in(second, cast.alice)
+    address, key = "/api/v1/sessions/revoke-others", {"Idempotency-Key": "mine"}
+    assert first.post(address, content_type="application/json", headers=key).status_code == 204
+    assert second.get("/api/v1/me").status_code == 401
+    sign_in(second, cast.alice)
+    again = first.post(address, content_type="application/json", headers=key)
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (204, "true")
+    assert second.get("/api/v1/me").status_code == 200
+
+
 def test_numbers_beyond_all_sessions_and_passkeys_are_not_found(cast: Cast) -> None:
     client = Client()
     sign_in(client, cast.alice)

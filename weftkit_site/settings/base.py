@@ -234,6 +234,7 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "tenants.api.schema.add_problems",
         "tenants.api.examples.add_examples",
+        "tenants.api.samples.add_samples",
     ],
     "ENUM_NAME_OVERRIDES": {
         "AuditDrainKind": "tenants.audit.models.DrainKind",
