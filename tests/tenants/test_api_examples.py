@@ -94,16 +94,6 @@ def test_every_field_of_the_table_of_samples_is_used(document: dict[str, Any]) -
         assert name in document["components"]["schemas"][component]["properties"], component
 
 
-def test_every_post_takes_an_idempotency_key(document: dict[str, Any]) -> None:
-    without = [
-        path["post"]["operationId"]
-        for path in document["paths"].values()
-        if "post" in path
-        and "Idempotency-Key" not in {each["name"] for each in path["post"]["parameters"]}
-    ]
-    assert without == []
-
-
 def test_no_example_is_left_over(document: dict[str, Any]) -> None:
     assert BODIES.keys() <= bodies(document).keys()
 
