@@ -5,6 +5,9 @@
     streamlog            what was written to tables with a stream, for 24 hours
     token                client tokens of transactions, for ten minutes
     work                 what goes on in the background: one row a piece of work
+    stream               a row a stream, also one that was closed less than a day ago
+    backup               a row a backup
+    b<backup_id>         the rows of a table when it was backed up
 
 Every key begins with `sk`: the hash of an item's partition key, or 0. The b-tree of a global
 secondary index begins with its own partition key, whose first 4 bytes are a hash too.
@@ -16,6 +19,7 @@ from engines.kit.changelog import TransactionLog
 from engines.kit.statement import Name, quote_name, with_names
 
 VERSION = 1
+_ROLES = ("catalogue", "token", "work", "stream", "backup")
 
 _DDL = (
     """
@@ -49,6 +53,30 @@ _DDL = (
         PRIMARY KEY (sk, work_id)
     ) WITH (fillfactor = 80)
     """,
+    # A stream's feed of the log is its table_id: a table gets a new one with each new stream. At
+    # the end of a stream `end_xid` is above every transaction that has written to it.
+    """
+    CREATE TABLE {stream} (
+        sk int4 NOT NULL DEFAULT 0,
+        table_id bigint NOT NULL,
+        name text COLLATE "C" NOT NULL,
+        label text COLLATE "C" NOT NULL,
+        body jsonb NOT NULL,
+        start_xid bigint NOT NULL,
+        end_xid bigint,
+        closed_at timestamptz,
+        PRIMARY KEY (sk, name, label)
+    )
+    """,
+    """
+    CREATE TABLE {backup} (
+        sk int4 NOT NULL DEFAULT 0,
+        name text COLLATE "C" NOT NULL,
+        backup_id text COLLATE "C" NOT NULL,
+        body jsonb NOT NULL,
+        PRIMARY KEY (sk, name, backup_id)
+    )
+    """,
 )
 
 _ITEMS = """
@@ -81,7 +109,7 @@ _TTL_INDEX = "CREATE INDEX %(how)s%(bare)s ON {table} (exp) WHERE exp IS NOT NUL
 
 def names(schema: str) -> dict[str, Name]:
     """Return the tables of every instance by their role."""
-    return {role: Name(schema, role) for role in ("catalogue", "token", "work")}
+    return {role: Name(schema, role) for role in _ROLES}
 
 
 def stream_log(schema: str) -> TransactionLog:
@@ -114,6 +142,22 @@ def index_ddl(table: Name, name: str, slot: int, *, is_global: bool, concurrentl
     """Return what creates the b-tree of a secondary index, in the schema of its table."""
     template = _GLOBAL_INDEX if is_global else _LOCAL_INDEX
     return _index(template, table, name, slot, concurrently)
+
+
+def rename_ddl(table: Name, to: Name) -> str:
+    """Return what gives a table its next name; `to` is in the same schema."""
+    return with_names("ALTER TABLE {table} RENAME TO ", {"table": table}) + quote_name(to.name)
+
+
+def drop_ddl(table: Name) -> str:
+    """Return what drops a table, if it is there."""
+    return with_names("DROP TABLE IF EXISTS {table}", {"table": table})
+
+
+def drop_index_ddl(schema: str, name: str, *, concurrently: bool) -> str:
+    """Return what drops the b-tree of this name, if it is there."""
+    how = "CONCURRENTLY " if concurrently else ""
+    return with_names(f"DROP INDEX {how}IF EXISTS {{name}}", {"name": Name(schema, name)})
 
 
 def ttl_index_ddl(table: Name, name: str, *, concurrently: bool) -> str:
