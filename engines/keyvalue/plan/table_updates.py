@@ -1,4 +1,4 @@
-"""UpdateTable: from a table's body and a request to the next body, and what has to be done for it."""
+"""UpdateTable: what a request makes of a table's body, and what has to be done for it."""
 
 from __future__ import annotations
 

@@ -16,8 +16,15 @@ import orjson
 from engines.keyvalue.errors import not_found, unknown_operation
 from engines.keyvalue.parse import requests
 from engines.keyvalue.parse.requests import Parsed
-from engines.keyvalue.session import batches, items, reads, transactions
-from engines.keyvalue.session.context import READ, WRITE, Context, Tables
+from engines.keyvalue.session import batches, items, reads, tables, transactions
+from engines.keyvalue.session.context import (
+    READ,
+    READ_STRUCTURE,
+    WRITE,
+    WRITE_STRUCTURE,
+    Context,
+    Tables,
+)
 from engines.kit.errors import RequestError
 from engines.kit.http.whole import HttpPorts
 from engines.kit.ports import Grant
@@ -40,8 +47,12 @@ class Operation:
 OPERATIONS: Mapping[str, Operation] = {
     "BatchGetItem": Operation(batches.batch_get_item, READ),
     "BatchWriteItem": Operation(batches.batch_write_item, WRITE),
+    "CreateTable": Operation(tables.create_table, WRITE_STRUCTURE),
     "DeleteItem": Operation(items.delete_item, WRITE),
+    "DeleteTable": Operation(tables.delete_table, WRITE_STRUCTURE),
+    "DescribeTable": Operation(tables.describe_table, READ_STRUCTURE),
     "GetItem": Operation(items.get_item, READ),
+    "ListTables": Operation(tables.list_tables, READ_STRUCTURE),
     "PutItem": Operation(items.put_item, WRITE),
     "Query": Operation(reads.query, READ),
     "Scan": Operation(reads.scan, READ),

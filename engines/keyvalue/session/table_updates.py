@@ -6,12 +6,7 @@ import secrets
 from typing import Any
 
 from engines.keyvalue.parse.requests import Parsed
-from engines.keyvalue.plan.descriptions import (
-    NO_SIZES,
-    Body,
-    description,
-    global_index,
-)
+from engines.keyvalue.plan.descriptions import Body, description, global_index
 from engines.keyvalue.plan.table_updates import Change, answered, change_of
 from engines.keyvalue.session import background, changing, stream_rows
 from engines.keyvalue.session.changing import Row
@@ -46,13 +41,15 @@ async def update_table(context: Context, parsed: Parsed) -> dict[str, Any]:
         # What is answered is the change as it was asked for; this is the one that is made.
         change = change_of(before, fields, context.ports.clock.now())
         row.body = change.body
+        if change.opens_stream:
+            row.body["LatestStreamLabel"] = shown.body["LatestStreamLabel"]
         if change.is_shape:
             await _reshape(context, statements, row, change)
         await changing.save_row(context, statements, row)
     context.tables.forget()
     background.start(context)
     arn = context.table_arn(name)
-    described = description(shown.body, arn, sizes if not shown.opens_stream else NO_SIZES, now)
+    described = description(shown.body, arn, sizes, now)
     return {"TableDescription": answered(described, before, shown)}
 
 

@@ -70,6 +70,7 @@ async def create_table(context: Context, parsed: Parsed) -> dict[str, Any]:
     if len(fields.get("Tags") or ()) > TAGS_MAX:
         raise invalid_parameter(f"Number of tags exceeds the limit of {TAGS_MAX}")
     name, now = fields["TableName"], context.ports.clock.now()
+    context.authorize(name)
     body = new_body(fields, str(uuid.uuid4()), now)
     table_id = secrets.randbits(63)
     stream = fields.get("StreamSpecification") or {}
@@ -92,6 +93,7 @@ async def describe_table(context: Context, parsed: Parsed) -> dict[str, Any]:
 
 async def list_tables(context: Context, parsed: Parsed) -> dict[str, Any]:
     """ListTables, by name."""
+    context.authorize()
     fields = parsed.fields
     limit = fields.get("Limit") or NAMES_MAX
     text = with_names(_LIST, names(context.tables.schema))

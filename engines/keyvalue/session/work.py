@@ -86,7 +86,10 @@ async def add_work(
 async def due_work(store: Store, named: dict[str, Name]) -> Sequence[Work]:
     """Return what nobody does at this moment, longest due first."""
     rows = await store.fetch(with_names(_DUE, named))
-    return [Work(*row[:3], orjson.loads(row[3]), row[4]) for row in rows]
+    return [
+        Work(work_id, kind, table_id, orjson.loads(body), lease_until)
+        for work_id, kind, table_id, body, lease_until in rows
+    ]
 
 
 async def lease(

@@ -98,7 +98,9 @@ class Rig:
         credential = record.credentials[0]
         self.grant_ = Grant(Candidate(record, credential, is_mock=False), self.gate)
 
-    def store(self, record: InstanceRecord) -> Store:
+    def store(self, record: InstanceRecord, within_s: float | None = None) -> Store:
+        if within_s is not None:
+            return InstanceStore(self._pool, within_s, is_background=True)
         return InstanceStore(self._pool)
 
     def grant(self, candidate: Candidate, address: Address, connection_id: str) -> Grant:
