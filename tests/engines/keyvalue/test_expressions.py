@@ -1,6 +1,6 @@
 """What DynamoDB says of expressions, word for word, and which of several faults it tells of.
 
-The facts are those that dynalite's tests found at DynamoDB, and messages that clients have reported.
+The facts are those that tests of dynalite found at DynamoDB, and messages that clients reported.
 """
 
 from __future__ import annotations
@@ -560,7 +560,7 @@ def test_placeholders_that_no_expression_uses() -> None:
 
 
 def test_expressions_are_read_in_dynamodbs_order_and_key_conditions_looked_at_last() -> None:
-    empty = {name: "" for name in ALL}
+    empty = dict.fromkeys(ALL, "")
     for name in (
         "UpdateExpression",
         "ConditionExpression",
