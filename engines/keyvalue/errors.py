@@ -158,6 +158,24 @@ def limit_exceeded(message: str) -> DynamoError:
     return DynamoError(Reason.LIMIT, "LimitExceededException", message)
 
 
+def expired_iterator() -> DynamoError:
+    """A shard iterator is good for 15 minutes."""
+    return DynamoError(
+        Reason.EXPIRED,
+        "ExpiredIteratorException",
+        "Iterator expired. The iterator was created more than 15 minutes ago.",
+    )
+
+
+def trimmed() -> DynamoError:
+    """The records that a reader asks for are older than a day."""
+    return DynamoError(
+        Reason.NOT_FOUND,
+        "TrimmedDataAccessException",
+        "The operation attempted to read past the oldest stream record in a shard.",
+    )
+
+
 def access_denied(message: str) -> DynamoError:
     """The credential's role or policies do not allow this."""
     return DynamoError(Reason.DENIED, "AccessDeniedException", message)

@@ -53,8 +53,8 @@ _DDL = (
         PRIMARY KEY (sk, work_id)
     ) WITH (fillfactor = 80)
     """,
-    # A stream's feed of the log is its table_id: a table gets a new one with each new stream. At
-    # the end of a stream `end_xid` is above every transaction that has written to it.
+    # A stream's feed of the log is its table_id: a table gets a new one with each new stream.
+    # `begins` and `ends` are positions as tokens, which sort as the positions do.
     """
     CREATE TABLE {stream} (
         sk int4 NOT NULL DEFAULT 0,
@@ -62,8 +62,8 @@ _DDL = (
         name text COLLATE "C" NOT NULL,
         label text COLLATE "C" NOT NULL,
         body jsonb NOT NULL,
-        start_xid bigint NOT NULL,
-        end_xid bigint,
+        begins text COLLATE "C" NOT NULL,
+        ends text COLLATE "C",
         closed_at timestamptz,
         PRIMARY KEY (sk, name, label)
     )

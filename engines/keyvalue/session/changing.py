@@ -4,7 +4,7 @@
         row = await locked(context, statements, name)
         ...
         await rename(statements, row)
-        await save_row(context, statements, row)
+        await save_row(statements, row)
 
 Whatever writers must know is part of the SQL table's name, which `rename` changes. That waits for
 the requests under way, for a bounded time.
@@ -24,7 +24,7 @@ from engines.keyvalue.plan.descriptions import Body, is_changing
 from engines.keyvalue.session.context import Context
 from engines.keyvalue.storage import names, rename_ddl
 from engines.kit.errors import RequestError
-from engines.kit.ports import Statements
+from engines.kit.ports import Statements, Store
 from engines.kit.statement import Name, with_names
 
 # How long a change waits for requests that use the table; those that come behind it wait as well.
@@ -79,15 +79,30 @@ async def transaction(context: Context, name: str) -> AsyncIterator[Statements]:
         raise
 
 
+@asynccontextmanager
+async def background_transaction(store: Store) -> AsyncIterator[Statements]:
+    """Run a change that nobody waits for; one that finds the table in use is tried again later."""
+    async with store.transaction() as statements:
+        await statements.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT_MS}ms'")
+        yield statements
+
+
 async def locked(context: Context, statements: Statements, name: str) -> Row:
     """Return the row of a table; nobody else changes it before the transaction ends.
 
     Raises DynamoError: there is none.
     """
-    schema = context.tables.schema
+    row = await found(context.tables.schema, statements, name)
+    if row is None:
+        raise table_not_found(name)
+    return row
+
+
+async def found(schema: str, statements: Statements, name: str) -> Row | None:
+    """Return the row of a table, locked, if there is one."""
     rows = await statements.fetch(with_names(_FIND, names(schema)), name)
     if not rows:
-        raise table_not_found(name)
+        return None
     table_id, shape, body = rows[0]
     return Row(name, table_id, shape, orjson.loads(body), schema)
 
@@ -100,17 +115,11 @@ async def insert(
     return bool(await statements.fetch(text, name, table_id, 1, orjson.dumps(body).decode()))
 
 
-async def save(
-    context: Context, statements: Statements, name: str, table_id: int, shape: int, body: Body
-) -> None:
-    """Write a row that is locked."""
-    text = with_names(_SAVE, names(context.tables.schema))
-    await statements.execute(text, name, table_id, shape, orjson.dumps(body).decode())
-
-
-async def save_row(context: Context, statements: Statements, row: Row) -> None:
+async def save_row(statements: Statements, row: Row) -> None:
     """Write a row that has changed."""
-    await save(context, statements, row.name, row.table_id, row.shape, row.body)
+    text = with_names(_SAVE, names(row.schema))
+    body = orjson.dumps(row.body).decode()
+    await statements.execute(text, row.name, row.table_id, row.shape, body)
 
 
 async def rename(statements: Statements, row: Row, table_id: int | None = None) -> None:

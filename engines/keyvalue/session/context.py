@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engines.keyvalue.errors import (
     access_denied,
@@ -79,6 +79,10 @@ class Context:
     operation: str
     # What is asked for at each table that is opened.
     action: str
+    # The request has left something to be done in the background.
+    has_work: bool = False
+    # Tables that were known before: what is refused because of them may be refused in error.
+    recalled: list[Known] = field(default_factory=list)
 
     @property
     def record(self) -> InstanceRecord:
@@ -108,10 +112,23 @@ class Context:
         Raises DynamoError: it is not allowed, or there is none.
         """
         self.authorize(name)
-        known = self.tables.known(name) or await self.tables.read(self.store, name)
+        known = self.tables.known(name)
+        if known is not None:
+            self.recalled.append(known)
+            return known
+        known = await self.tables.read(self.store, name)
         if known is None:
             raise not_found()
         return known
+
+    async def is_outdated(self) -> bool:
+        """Say whether a table that was known before has changed; reads those tables again."""
+        recalled, self.recalled = self.recalled, []
+        changed = False
+        for known in recalled:
+            now = await self.tables.read(self.store, known.table.name)
+            changed |= now is None or now.table.sql_name != known.table.sql_name
+        return changed
 
     async def described(self, name: str) -> Known:
         """Return a table as the catalogue has it now, in the words of control operations."""

@@ -16,16 +16,27 @@ import orjson
 from engines.keyvalue.errors import not_found, unknown_operation
 from engines.keyvalue.parse import requests
 from engines.keyvalue.parse.requests import Parsed
-from engines.keyvalue.session import batches, items, reads, tables, transactions
+from engines.keyvalue.session import (
+    background,
+    batches,
+    items,
+    reads,
+    streams,
+    table_updates,
+    tables,
+    transactions,
+    ttl,
+)
 from engines.keyvalue.session.context import (
     READ,
+    READ_CHANGES,
     READ_STRUCTURE,
     WRITE,
     WRITE_STRUCTURE,
     Context,
     Tables,
 )
-from engines.kit.errors import RequestError
+from engines.kit.errors import Reason, RequestError
 from engines.kit.http.whole import HttpPorts
 from engines.kit.ports import Grant
 
@@ -50,8 +61,13 @@ OPERATIONS: Mapping[str, Operation] = {
     "CreateTable": Operation(tables.create_table, WRITE_STRUCTURE),
     "DeleteItem": Operation(items.delete_item, WRITE),
     "DeleteTable": Operation(tables.delete_table, WRITE_STRUCTURE),
+    "DescribeStream": Operation(streams.describe_stream, READ_CHANGES),
     "DescribeTable": Operation(tables.describe_table, READ_STRUCTURE),
+    "DescribeTimeToLive": Operation(ttl.describe_time_to_live, READ_STRUCTURE),
     "GetItem": Operation(items.get_item, READ),
+    "GetRecords": Operation(streams.get_records, READ_CHANGES),
+    "GetShardIterator": Operation(streams.get_shard_iterator, READ_CHANGES),
+    "ListStreams": Operation(streams.list_streams, READ_CHANGES),
     "ListTables": Operation(tables.list_tables, READ_STRUCTURE),
     "PutItem": Operation(items.put_item, WRITE),
     "Query": Operation(reads.query, READ),
@@ -59,6 +75,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "TransactGetItems": Operation(transactions.transact_get_items, READ),
     "TransactWriteItems": Operation(transactions.transact_write_items, WRITE),
     "UpdateItem": Operation(items.update_item, WRITE),
+    "UpdateTable": Operation(table_updates.update_table, WRITE_STRUCTURE),
+    "UpdateTimeToLive": Operation(ttl.update_time_to_live, WRITE_STRUCTURE),
 }
 
 
@@ -88,6 +106,8 @@ class Service:
             action=entry.action,
         )
         answer = await _handled(entry.handler, context, parsed)
+        if context.has_work:
+            background.start(self._ports, grant.record)
         return answer if isinstance(answer, bytes) else orjson.dumps(answer)
 
     def _tables_of(self, grant: Grant) -> Tables:
@@ -102,11 +122,16 @@ class Service:
 
 
 async def _handled(handler: Handler, context: Context, parsed: Parsed) -> Mapping[str, Any] | bytes:
-    """Run a handler; a second time with the tables read anew if one changed its shape."""
+    """Run a handler; a second time with the tables read anew if one changed its shape.
+
+    No SQL table under its name says so, or a refusal that rests on what was known of it.
+    """
     try:
         return await handler(context, parsed)
     except RequestError as error:
-        if error.sqlstate != _NO_RELATION:
+        if error.sqlstate != _NO_RELATION and not (
+            error.reason is Reason.MALFORMED and await context.is_outdated()
+        ):
             raise
     context.tables.forget()
     try:

@@ -8,7 +8,7 @@ from typing import Any
 from engines.keyvalue.parse.requests import Parsed
 from engines.keyvalue.plan.descriptions import Body, description, global_index
 from engines.keyvalue.plan.table_updates import Change, answered, change_of
-from engines.keyvalue.session import background, changing, stream_rows
+from engines.keyvalue.session import changing, stream_rows
 from engines.keyvalue.session.changing import Row
 from engines.keyvalue.session.context import Context
 from engines.keyvalue.session.tables import check_supported, measured
@@ -45,9 +45,9 @@ async def update_table(context: Context, parsed: Parsed) -> dict[str, Any]:
             row.body["LatestStreamLabel"] = shown.body["LatestStreamLabel"]
         if change.is_shape:
             await _reshape(context, statements, row, change)
-        await changing.save_row(context, statements, row)
+        await changing.save_row(statements, row)
     context.tables.forget()
-    background.start(context)
+    context.has_work = True
     arn = context.table_arn(name)
     described = description(shown.body, arn, sizes, now)
     return {"TableDescription": answered(described, before, shown)}
@@ -66,7 +66,7 @@ async def _reshape(context: Context, statements: Statements, row: Row, change: C
     new_id = secrets.randbits(63) if change.opens_stream else None
     await changing.rename(statements, row, new_id)
     if change.closes_stream:
-        await stream_rows.closed(context, statements, Row(row.name, old_id, 0, {}, row.schema))
+        await stream_rows.closed(statements, Row(row.name, old_id, 0, {}, row.schema))
     if change.opens_stream:
         text = with_names(_MOVE_WORK, names(row.schema))
         await statements.execute(text, old_id, row.table_id)
@@ -76,12 +76,10 @@ async def _reshape(context: Context, statements: Statements, row: Row, change: C
         text = with_names(_STOP_INDEX, names(row.schema))
         await statements.execute(text, row.table_id, index["IndexName"])
     for index in change.created:
-        await _create_index(context, statements, row, index)
+        await _create_index(statements, row, index)
 
 
-async def _create_index(
-    context: Context, statements: Statements, row: Row, index: dict[str, Any]
-) -> None:
+async def _create_index(statements: Statements, row: Row, index: dict[str, Any]) -> None:
     """Add the columns; that of an empty table is complete with its b-tree."""
     table, slot = row.sql_name, index["Slot"]
     await statements.execute(columns_ddl(table, slot))
@@ -92,4 +90,4 @@ async def _create_index(
         return
     index["IndexStatus"], index["Backfilling"] = "CREATING", True
     body = {"TableName": row.name, "IndexName": index["IndexName"], "SqlName": sql_name}
-    await add_work(context, statements, INDEX, row.table_id, body)
+    await add_work(row.schema, statements, INDEX, row.table_id, body)

@@ -122,7 +122,7 @@ async def delete_table(context: Context, parsed: Parsed) -> dict[str, Any]:
         changing.check_unchanging(name, row.body)
         await statements.execute(drop_ddl(row.sql_name))
         if "StreamSpecification" in row.body:
-            await stream_rows.closed(context, statements, row)
+            await stream_rows.closed(statements, row)
         await statements.execute(with_names(_FORGET, named), name)
         await statements.execute(with_names(_STOP_WORK, named), row.table_id)
     context.tables.forget()

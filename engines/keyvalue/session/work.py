@@ -15,9 +15,12 @@ from typing import Any
 
 import orjson
 
-from engines.keyvalue.session.context import Context
+from engines.keyvalue.plan.catalogue import Table
+from engines.keyvalue.session.context import Known, Tables
 from engines.keyvalue.storage import names
+from engines.kit.http.whole import HttpPorts
 from engines.kit.ports import Statements, Store
+from engines.kit.records import InstanceRecord
 from engines.kit.statement import Name, with_names
 
 # Kinds of work.
@@ -65,8 +68,35 @@ class Work:
     lease_until: datetime
 
 
+@dataclass(slots=True)
+class Job:
+    """One piece of work whose lease this worker has; what its performers are given."""
+
+    ports: HttpPorts
+    record: InstanceRecord
+    store: Store
+    tables: Tables
+    work: Work
+
+    async def keep(self, seconds: float = LEASE_S) -> None:
+        """Renew the lease and keep `work.body`; raises LostError."""
+        await lease(self.store, names(self.tables.schema), self.work, seconds)
+
+    async def known(self, name: str) -> Known | None:
+        """Return the table that the work is for as it is now; None if it is gone."""
+        known = await self.tables.read(self.store, name)
+        if known is None or known.table.table_id != self.work.table_id:
+            return None
+        return known
+
+    async def table(self, name: str) -> Table | None:
+        """Return the same without its statements."""
+        known = await self.known(name)
+        return None if known is None else known.table
+
+
 async def add_work(
-    context: Context,
+    schema: str,
     statements: Statements,
     kind: str,
     table_id: int,
@@ -78,7 +108,7 @@ async def add_work(
 
     With `is_single` there is one of this kind in the instance at most.
     """
-    text = with_names(_ADD, names(context.tables.schema))
+    text = with_names(_ADD, names(schema))
     stored = orjson.dumps(body).decode()
     await statements.execute(text, secrets.randbits(63), kind, table_id, stored, is_single)
 

@@ -12,19 +12,41 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from engines.keyvalue.plan.changes import change_body
 from engines.keyvalue.plan.keys import KeyBytes
 from engines.keyvalue.plan.rows import row_values
-from engines.keyvalue.session.context import Context, Known
+from engines.keyvalue.session.context import Known
 from engines.keyvalue.values import Item, decode
-from engines.kit.ports import Statements
+from engines.kit.http.whole import HttpPorts
+from engines.kit.ports import Statements, Store
+from engines.kit.records import InstanceRecord
 
 SWAPS_MAX = 3
 VERSION_BITS = 63
 
 # The new item, or None to delete; raises what the request is refused with.
 Decide = Callable[[Item | None], Item | None]
+
+
+class Writer(Protocol):
+    """Who writes: a request's context, or work in the background."""
+
+    @property
+    def ports(self) -> HttpPorts:
+        """What the worker offers."""
+        ...
+
+    @property
+    def record(self) -> InstanceRecord:
+        """The instance."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """Its tables."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +64,7 @@ def new_version() -> int:
 
 
 async def write_item(
-    context: Context, known: Known, key: KeyBytes, decide: Decide, *, by_ttl: bool = False
+    context: Writer, known: Known, key: KeyBytes, decide: Decide, *, by_ttl: bool = False
 ) -> Written:
     """Replace, make or delete one item as `decide` says of what is there.
 
@@ -58,7 +80,7 @@ async def write_item(
 
 
 async def _locked(
-    context: Context, known: Known, key: KeyBytes, decide: Decide, *, by_ttl: bool
+    context: Writer, known: Known, key: KeyBytes, decide: Decide, *, by_ttl: bool
 ) -> Written:
     """Write while nobody else can; a key that is absent still has to be won by inserting it."""
     while True:
@@ -69,7 +91,7 @@ async def _locked(
 
 
 async def _swapped(
-    context: Context,
+    context: Writer,
     known: Known,
     key: KeyBytes,
     decide: Decide,

@@ -12,12 +12,17 @@ import pytest_asyncio
 
 from engines.keyvalue.errors import DynamoError
 from engines.keyvalue.session import tables
+from tests.engines.keyvalue.made_tables import (
+    HASH,
+    ON_DEMAND,
+    UNITS,
+    definitions,
+    index,
+    refused,
+    table,
+)
 from tests.engines.keyvalue.rig import Rig, running
 from tests.servers import PostgresServer
-
-UNITS = {"ReadCapacityUnits": 1, "WriteCapacityUnits": 1}
-HASH = {"AttributeName": "a", "KeyType": "HASH"}
-ON_DEMAND = "PAY_PER_REQUEST"
 
 
 @pytest.fixture(scope="module")
@@ -34,37 +39,6 @@ async def rigs(dsn: str) -> AsyncIterator[list[Rig]]:
 @pytest.fixture
 def rig(rigs: list[Rig]) -> Rig:
     return rigs[0]
-
-
-def definitions(**kinds: str) -> list[dict[str, str]]:
-    return [{"AttributeName": name, "AttributeType": kind} for name, kind in kinds.items()]
-
-
-def table(name: str, **more: Any) -> dict[str, Any]:
-    fields = {
-        "TableName": name,
-        "AttributeDefinitions": definitions(a="S"),
-        "KeySchema": [HASH],
-        "BillingMode": ON_DEMAND,
-    }
-    return fields | more
-
-
-def index(name: str, *keys: str, kind: str = "ALL") -> dict[str, Any]:
-    return {
-        "IndexName": name,
-        "KeySchema": [
-            {"AttributeName": key, "KeyType": word}
-            for key, word in zip(keys, ("HASH", "RANGE"), strict=False)
-        ],
-        "Projection": {"ProjectionType": kind},
-    }
-
-
-async def refused(rig: Rig, operation: str, **fields: Any) -> DynamoError:
-    with pytest.raises(DynamoError) as error:
-        await rig.perform(operation, **fields)
-    return error.value
 
 
 async def test_a_new_table_is_answered_as_creating_and_is_active_at_once(rig: Rig) -> None:
