@@ -10,7 +10,6 @@ Developer Guide, "Legacy conditional parameters". Their texts and values are che
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from engines.keyvalue.parse.expressions.trees import (
@@ -83,8 +82,7 @@ def completed(fields: Mapping[str, Any], expressions: Expressions) -> Expression
         return expressions
     is_any = fields.get("ConditionalOperator") == "OR"
     filters = fields.get("QueryFilter") or fields.get("ScanFilter")
-    return replace(
-        expressions,
+    return Expressions(
         condition=expressions.condition or condition(fields.get("Expected"), is_any),
         filter=expressions.filter or condition(filters, is_any),
         key_condition=expressions.key_condition or key_condition(fields.get("KeyConditions")),

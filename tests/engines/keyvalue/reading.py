@@ -10,11 +10,11 @@ from engines.keyvalue.errors import DynamoError
 from engines.keyvalue.parse.expressions import Expressions, read
 
 ALL = (
-    "ConditionExpression",
-    "FilterExpression",
-    "KeyConditionExpression",
-    "ProjectionExpression",
     "UpdateExpression",
+    "ConditionExpression",
+    "KeyConditionExpression",
+    "FilterExpression",
+    "ProjectionExpression",
 )
 Values = dict[str, Any]
 

@@ -9,7 +9,7 @@ from engines.keyvalue.parse.ordering import is_greater
 from engines.keyvalue.values import AttributeValue, type_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BoundsInOrder:
     """Two values must be fit to be bounds."""
 

@@ -37,7 +37,7 @@ class Check(Protocol):
         """Return the message, or None if all is well."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fails:
     """Wrong whatever the values are."""
 
@@ -48,7 +48,7 @@ class Fails:
         return self.message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Defined:
     """The request must give this value."""
 
@@ -64,7 +64,7 @@ class Defined:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OfType:
     """A value must be of one of the types; others have words of their own in the message."""
 
@@ -86,7 +86,7 @@ class OfType:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TypeName:
     """A value must be a string that is the name of a type."""
 

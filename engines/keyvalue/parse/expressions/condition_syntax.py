@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engines.keyvalue.parse.expressions.tokens import END, NAME, VALUE, Reader
+from engines.keyvalue.parse.expressions.tokens import END, VALUE, Reader
 
 # Limits of expressions, Developer Guide: "Operators and operands".
 OPERATORS_MAX = 300
@@ -24,7 +24,6 @@ _OPERANDS = frozenset(("path", "value"))
 _CONDITIONS = frozenset(("and", "between", "compare", "in", "not", "or"))
 
 
-@dataclass(slots=True)
 class Node:
     """A node of a syntax tree.
 
@@ -32,10 +31,19 @@ class Node:
     a value or function or the operator; `parts` belong to a path.
     """
 
-    kind: str
-    text: str = ""
-    children: list[Node] = field(default_factory=list)
-    parts: list[str | int] = field(default_factory=list)
+    __slots__ = ("children", "kind", "parts", "text")
+
+    def __init__(
+        self,
+        kind: str,
+        text: str = "",
+        children: list[Node] | None = None,
+        parts: list[str | int] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.text = text
+        self.children: list[Node] = [] if children is None else children
+        self.parts: list[str | int] = [] if parts is None else parts
 
 
 @dataclass(slots=True)
@@ -94,16 +102,16 @@ class ConditionReader:
             if kind == "NOT":
                 if scope.takes_operand or scope.pending is not None:
                     raise reader.syntax_error()
-                reader.take()
+                reader.skip()
                 self.operator_count += 1
                 scope.not_count += 1
             elif kind == "(":
-                reader.take()
+                reader.skip()
                 takes_operand = scope.takes_operand or scope.pending is not None
                 self.open.append(_Open("group", takes_operand=takes_operand))
-            elif kind == NAME and reader.tokens[reader.position + 1].kind == "(":
-                call = Node("call", reader.take().text)
-                reader.take()
+            elif reader.is_call:
+                call = Node("call", reader.take())
+                reader.skip()
                 self.operator_count += 1
                 self.open.append(_Open("arguments", call, takes_operand=True))
             else:
@@ -113,7 +121,7 @@ class ConditionReader:
 
     def _leaf(self) -> Node:
         if self.reader.kind == VALUE:
-            return Node("value", self.reader.take().text)
+            return Node("value", self.reader.take())
         return Node("path", parts=self.reader.path())
 
     def _operators(self) -> Node | None:
@@ -138,7 +146,7 @@ class ConditionReader:
                 return None
             if kind == "," and scope.kind == "arguments":
                 self._argument(scope)
-                reader.take()
+                reader.skip()
                 return None
             if kind == ")" and scope.kind != "text":
                 self._close(scope)
@@ -154,7 +162,7 @@ class ConditionReader:
         assert current is not None
         if scope.takes_operand or scope.pending is not None or current.kind in _CONDITIONS:
             raise self.reader.syntax_error()
-        self.reader.take()
+        self.reader.skip()
         self.operator_count += 1
         node.children.append(current)
         scope.pending = node
@@ -166,7 +174,7 @@ class ConditionReader:
         assert scope.current is not None
         if kind == "AND" and pending and pending.kind == "between" and len(pending.children) == 1:
             pending.children.append(scope.current)
-            self.reader.take()
+            self.reader.skip()
             return
         if scope.takes_operand:
             raise self.reader.syntax_error()
@@ -174,7 +182,7 @@ class ConditionReader:
         if kind == "OR":
             scope.ors.append(_joined("and", scope.ands))
             scope.ands = []
-        self.reader.take()
+        self.reader.skip()
         self.operator_count += 1
 
     def _term(self, scope: _Open) -> Node:
@@ -218,7 +226,7 @@ class ConditionReader:
             is_group = False
         else:
             node, is_group = self._group(scope), True
-        self.reader.take()
+        self.reader.skip()
         self.open.pop()
         outer = self.open[-1]
         outer.current = node

@@ -9,8 +9,6 @@ is told of first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from engines.keyvalue.errors import DynamoError, validation
 
 # Kinds of tokens; keywords and punctuation are of the kind of their own (upper-case) text.
@@ -21,9 +19,9 @@ INDEX = "index"  # digits
 END = "end"
 UNKNOWN = "unknown"
 
-KEYWORDS = frozenset(
-    ("ADD", "AND", "BETWEEN", "DELETE", "IN", "NOT", "OR", "REMOVE", "SET")
-)  # in any case
+# In any case.
+KEYWORDS = frozenset(("ADD", "AND", "BETWEEN", "DELETE", "IN", "NOT", "OR", "REMOVE", "SET"))
+_KEYWORD_LENGTH_MAX = 7
 
 _SPACE = frozenset(" \t\r\n")
 _DIGITS = frozenset("0123456789")
@@ -32,53 +30,63 @@ _NAME_PART = _NAME_START | _DIGITS
 _PAIRS = frozenset(("<=", ">=", "<>"))
 _SINGLES = frozenset("()[],.+-=<>")
 _PLACEHOLDERS = {"#": ALIAS, ":": VALUE}
-# Repeated in messages at most; DynamoDB does not cut, but an expression is not that long.
-EOF_TEXT = "<EOF>"
 
 
-@dataclass(slots=True)
-class Token:
-    """A word and where it stands in the text."""
+class Tokens:
+    """The words of a text and an END behind them: each one's kind, and where it starts and ends."""
 
-    kind: str
-    text: str
-    start: int
-    end: int
+    __slots__ = ("ends", "kinds", "starts", "text")
 
-
-def tokenize(text: str) -> list[Token]:
-    """Return the words of a text and an END behind them. Never fails."""
-    tokens: list[Token] = []
-    length = len(text)
-    position = 0
-    while position < length:
-        start = position
-        char = text[start]
-        position += 1
-        if char in _SPACE:
-            continue
-        if char in _NAME_START:
-            position = _run(text, position, _NAME_PART)
-            word = text[start:position]
-            upper = word.upper()
-            kind = upper if upper in KEYWORDS else NAME
-        elif char in _DIGITS:
-            position = _run(text, position, _DIGITS)
-            kind = INDEX
-        elif char in _PLACEHOLDERS:
-            position = _run(text, position, _NAME_PART)
-            kind = _PLACEHOLDERS[char] if position > start + 1 else UNKNOWN
-        elif text[start : start + 2] in _PAIRS:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.kinds = kinds = list[str]()
+        self.starts = starts = list[int]()
+        self.ends = ends = list[int]()
+        length = len(text)
+        position = 0
+        while position < length:
+            start = position
+            char = text[start]
             position += 1
-            kind = text[start:position]
-        else:
-            kind = char if char in _SINGLES else UNKNOWN
-        tokens.append(Token(kind, text[start:position], start, position))
-    tokens.append(Token(END, EOF_TEXT, length, length))
-    return tokens
+            if char in _SPACE:
+                continue
+            if char in _NAME_START:
+                position = _run_end(text, position, _NAME_PART)
+                kind = NAME
+                if position - start <= _KEYWORD_LENGTH_MAX:
+                    word = text[start:position].upper()
+                    if word in KEYWORDS:
+                        kind = word
+            elif char in _PLACEHOLDERS:
+                position = _run_end(text, position, _NAME_PART)
+                kind = _PLACEHOLDERS[char] if position > start + 1 else UNKNOWN
+            elif char in _SINGLES:
+                kind = char
+                if text[start : start + 2] in _PAIRS:
+                    position += 1
+                    kind = text[start:position]
+            elif char in _DIGITS:
+                position = _run_end(text, position, _DIGITS)
+                kind = INDEX
+            else:
+                kind = UNKNOWN
+            kinds.append(kind)
+            starts.append(start)
+            ends.append(position)
+        kinds.append(END)
+        starts.append(length)
+        ends.append(length)
+
+    def texts(self, kind: str) -> list[str]:
+        """Return the texts of the tokens of one kind."""
+        return [
+            self.text[self.starts[place] : self.ends[place]]
+            for place, found in enumerate(self.kinds)
+            if found == kind
+        ]
 
 
-def _run(text: str, position: int, chars: frozenset[str]) -> int:
+def _run_end(text: str, position: int, chars: frozenset[str]) -> int:
     """Return where a run of such characters ends."""
     length = len(text)
     while position < length and text[position] in chars:
@@ -89,53 +97,62 @@ def _run(text: str, position: int, chars: frozenset[str]) -> int:
 class Reader:
     """The tokens of one expression, taken from left to right.
 
-    `label` is the parameter's name, as messages begin with it.
+    `label` is the parameter's name, as messages begin with it; `kind` is that of the next token.
     """
+
+    __slots__ = ("kind", "label", "position", "tokens")
 
     def __init__(self, label: str, text: str) -> None:
         self.label = label
-        self.text = text
-        self.tokens = tokenize(text)
+        self.tokens = Tokens(text)
         self.position = 0
+        self.kind = self.tokens.kinds[0]
 
     @property
-    def kind(self) -> str:
-        """Return the kind of the token that comes next."""
-        return self.tokens[self.position].kind
+    def is_call(self) -> bool:
+        """Tell whether a function begins here: a name, and a parenthesis behind it."""
+        return self.kind == NAME and self.tokens.kinds[self.position + 1] == "("
 
-    def take(self) -> Token:
-        """Return the next token and go behind it."""
-        token = self.tokens[self.position]
+    def skip(self) -> None:
+        """Go behind the next token, which is not the last."""
         self.position += 1
-        return token
+        self.kind = self.tokens.kinds[self.position]
 
-    def expect(self, kind: str) -> Token:
-        """Return the next token, which must be of this kind."""
-        if self.tokens[self.position].kind != kind:
+    def take(self) -> str:
+        """Return the text of the next token and go behind it."""
+        tokens, position = self.tokens, self.position
+        self.position = position + 1
+        self.kind = tokens.kinds[position + 1]
+        return tokens.text[tokens.starts[position] : tokens.ends[position]]
+
+    def expect(self, kind: str) -> None:
+        """Go behind the next token, which must be of this kind."""
+        if self.kind != kind:
             raise self.syntax_error()
-        return self.take()
+        self.skip()
 
     def accept(self, kind: str) -> bool:
         """Go behind the next token if it is of this kind."""
-        if self.tokens[self.position].kind != kind:
+        if self.kind != kind:
             return False
-        self.position += 1
+        self.skip()
         return True
 
     def syntax_error(self) -> DynamoError:
         """The next token stands wrongly; it is shown with its neighbours."""
-        token = self.tokens[self.position]
-        first = self.tokens[max(0, self.position - 1)]
-        last = self.tokens[min(len(self.tokens) - 1, self.position + 1)]
-        near = self.text[first.start : last.end]
-        return invalid(self.label, f'Syntax error; token: "{token.text}", near: "{near}"')
+        tokens, place = self.tokens, self.position
+        last = min(len(tokens.kinds) - 1, place + 1)
+        near = tokens.text[tokens.starts[max(0, place - 1)] : tokens.ends[last]]
+        shown = tokens.text[tokens.starts[place] : tokens.ends[place]] or "<EOF>"
+        return invalid(self.label, f'Syntax error; token: "{shown}", near: "{near}"')
 
     def path(self) -> list[str | int]:
         """Take a document path; placeholders in it keep their #, which no name begins with."""
         if self.kind not in (NAME, ALIAS):
             raise self.syntax_error()
-        parts: list[str | int] = [self.take().text]
-        self.path_rest(parts)
+        parts: list[str | int] = [self.take()]
+        if self.kind in (".", "["):
+            self.path_rest(parts)
         return parts
 
     def path_rest(self, parts: list[str | int]) -> None:
@@ -144,10 +161,12 @@ class Reader:
             if self.accept("."):
                 if self.kind not in (NAME, ALIAS):
                     raise self.syntax_error()
-                parts.append(self.take().text)
+                parts.append(self.take())
             elif self.accept("["):
-                # Its range is looked at later; 4096 digits are no work.
-                parts.append(int(self.expect(INDEX).text))
+                if self.kind != INDEX:
+                    raise self.syntax_error()
+                # Its range is looked at later; the digits that fit into an expression are no work.
+                parts.append(int(self.take()))
                 self.expect("]")
             else:
                 return

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from engines.keyvalue.values import AttributeValue, type_of
 
@@ -113,8 +113,7 @@ class Not:
 Test: TypeAlias = Compare | Between | In | Function | And | Or | Not
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """A ConditionExpression or FilterExpression, or a legacy parameter of the same meaning.
 
     `heads` are the names of the top-level attributes it looks at, `nested` those of them that it
@@ -222,8 +221,7 @@ class Branch:
     children: Mapping[str | int, Branch | int]
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(NamedTuple):
     """An UpdateExpression, its actions in the order of the text; no two paths overlap.
 
     `nested` are the names of the attributes that it looks into or changes in part. `branch` is the
@@ -282,8 +280,7 @@ class Projection:
         return frozenset(str(name) for name in self.branch.children)
 
 
-@dataclass(frozen=True, slots=True)
-class Expressions:
+class Expressions(NamedTuple):
     """The expressions of one request; None for those that it has not."""
 
     condition: Condition | None = None

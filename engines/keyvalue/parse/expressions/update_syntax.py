@@ -16,7 +16,7 @@ from engines.keyvalue.parse.expressions.condition_syntax import (
     Node,
     too_many_operators,
 )
-from engines.keyvalue.parse.expressions.tokens import END, NAME, VALUE, Reader, invalid
+from engines.keyvalue.parse.expressions.tokens import END, VALUE, Reader, invalid
 
 SECTIONS = ("SET", "REMOVE", "ADD", "DELETE")
 # Functions within functions. Each is an operator, of which an expression may have no more anyway.
@@ -59,7 +59,7 @@ class UpdateReader:
             section = reader.kind
             if section not in SECTIONS:
                 raise reader.syntax_error()
-            reader.take()
+            reader.skip()
             self.syntax.sections.append(section)
             self._action(section)
             while reader.accept(","):
@@ -73,7 +73,9 @@ class UpdateReader:
             self.reader.expect("=")
             action.value = self._value()
         elif section != "REMOVE":
-            action.value = Node("value", self.reader.expect(VALUE).text)
+            if self.reader.kind != VALUE:
+                raise self.reader.syntax_error()
+            action.value = Node("value", self.reader.take())
         self.syntax.actions.append(action)
 
     def _value(self) -> Node:
@@ -81,7 +83,7 @@ class UpdateReader:
         reader = self.reader
         depth = 0
         while reader.kind == "(":
-            reader.take()
+            reader.skip()
             depth += 1
         closed = self._operand(depth=0)
         # Parentheses that close before an operator were around the operand alone.
@@ -90,7 +92,7 @@ class UpdateReader:
             around += 1
         node = closed
         if reader.kind in ("+", "-"):
-            node = Node("arithmetic", reader.take().text, [closed])
+            node = Node("arithmetic", reader.take(), [closed])
             self.syntax.operator_count += 1
             node.children.append(self._grouped_operand())
             outside = depth - around
@@ -119,13 +121,13 @@ class UpdateReader:
     def _operand(self, depth: int) -> Node:
         reader = self.reader
         if reader.kind == VALUE:
-            return Node("value", reader.take().text)
-        if reader.kind != NAME or reader.tokens[reader.position + 1].kind != "(":
+            return Node("value", reader.take())
+        if not reader.is_call:
             return Node("path", parts=reader.path())
         if depth == _DEPTH_MAX:
             raise invalid(reader.label, too_many_operators())
-        call = Node("call", reader.take().text)
-        reader.take()
+        call = Node("call", reader.take())
+        reader.skip()
         self.syntax.operator_count += 1
         call.children.append(self._grouped_operand(depth + 1))
         while reader.accept(","):
@@ -140,5 +142,6 @@ def read_projection(label: str, text: str) -> list[Node]:
     paths = [Node("path", parts=reader.path())]
     while reader.accept(","):
         paths.append(Node("path", parts=reader.path()))
-    reader.expect(END)
+    if reader.kind != END:
+        raise reader.syntax_error()
     return paths

@@ -39,6 +39,7 @@ from engines.keyvalue.parse.expressions.trees import (
     ListAppend,
     NewValue,
     Path,
+    Projection,
     RemoveAction,
     SetAction,
     Value,
@@ -78,10 +79,8 @@ class UpdatePattern:
 class ProjectionPattern:
     """A projection for all requests of the same text and names, or what is wrong with it."""
 
-    paths: tuple[Path, ...]
+    projection: Projection
     problem: str | None
-    branch: Branch
-    nested: frozenset[str]
 
 
 def update_pattern(syntax: UpdateSyntax, names: Names) -> UpdatePattern:
@@ -125,7 +124,8 @@ def projection_pattern(nodes: list[Node], names: Names) -> ProjectionPattern:
         problem = problem or path_problem
         paths.append(path)
     branch, clash = branches(paths)
-    return ProjectionPattern(tuple(paths), problem or clash, branch, frozenset(resolver.nested))
+    projection = Projection(tuple(paths), branch, frozenset(resolver.nested))
+    return ProjectionPattern(projection, problem or clash)
 
 
 def _early_problem(syntax: UpdateSyntax) -> str | None:
