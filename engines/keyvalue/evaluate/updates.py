@@ -7,7 +7,7 @@ So the order of the actions does not matter, except for which of several errors 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,19 +54,13 @@ class UpdateResult:
         return project_branch(self.changed, item)
 
 
-def apply(update: Update, item: Item, key_names: Collection[str] = ()) -> UpdateResult:
+def apply(update: Update, item: Item) -> UpdateResult:
     """Return the item after an update of `item`, which is the key alone if it was not there.
 
-    `key_names` are the attributes of the primary key, which no update may touch.
+    That the update leaves the key alone is the table's to see to, by `update.heads`.
 
     Raises DynamoError if the update does not fit the item.
     """
-    for name in key_names:
-        if name in update.branch.children:
-            raise validation(
-                "One or more parameter values were invalid: "
-                f"Cannot update attribute {name}. This attribute is part of the key"
-            )
     results: list[AttributeValue | None] = [None] * len(update.actions)
     size_bytes = 0
     for place, action in enumerate(update.actions):
