@@ -53,12 +53,14 @@ def ordered(op: str, one: AttributeValue, two: AttributeValue) -> bool:
 
 
 def size(value: AttributeValue) -> int | None:
-    """Return the size of a value: bytes of strings and binaries, elements of sets and documents.
+    """Return the size of a value: characters of strings, bytes of binaries, elements of the others.
 
-    None for the other types, which have none.
+    Characters are Java's, of 16 bits each. None for the types that have no size.
     """
     for kind, content in value.items():
-        if kind in ("S", "B"):
+        if kind == "S":
+            return len(content) if content.isascii() else len(content.encode("utf-16-le")) // 2
+        if kind == "B":
             return value_size(value)
         return None if kind in _UNSIZED else len(content)
     return None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import orjson
 
 from engines.keyvalue.errors import serialization, unknown_operation, validation
-from engines.keyvalue.parse import legacy
 from engines.keyvalue.parse.operations import OPERATIONS, STREAM_OPERATIONS
 from engines.keyvalue.parse.operations.plan import Parsed
 from engines.keyvalue.parse.shapes import ERRORS_MAX
@@ -44,7 +43,6 @@ def read(operation: str, body: bytes) -> Parsed:
     parsed = Parsed(fields)
     for step in table.steps:
         step(parsed)
-    parsed.expressions = legacy.completed(fields, parsed.expressions)
     return parsed
 
 

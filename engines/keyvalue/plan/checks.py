@@ -46,6 +46,17 @@ def item_key_bytes(table: Table, item: Item) -> KeyBytes:
     return KeyBytes(sk, stored_partition(data), rk)
 
 
+def batch_item_key_bytes(table: Table, item: Item) -> KeyBytes:
+    """Return the stored form of the primary key of an item in a batch.
+
+    Raises DynamoError: of its key in the words for keys, unlike that of PutItem.
+    """
+    own = {name: item[name] for name in (key.name for key in table.keys) if name in item}
+    key = key_bytes(table, own)
+    check_index_keys(table, item)
+    return key
+
+
 def check_index_keys(table: Table, item: Item) -> None:
     """Raise DynamoError if an attribute that an index is built on has another type, or is empty.
 

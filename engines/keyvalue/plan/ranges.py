@@ -105,20 +105,21 @@ def query_range(
     ranged = by_name.get(keys[1].name) if len(keys) > 1 else None
     place = None
     if start is not None:
-        place = _query_start(table, index, start)
+        place = key_start(table, index, start)
         _check_start_within(start, keys, hash_value, ranged)
     return _range_of(table, index, hash_value, ranged, place)
 
 
-def scan_start(table: Table, index: Index | None, start: Mapping[str, AttributeValue]) -> StartKey:
-    """Return the place of a scan's start key. Raises DynamoError for one that cannot be it."""
+def check_scan_start(
+    table: Table, index: Index | None, start: Mapping[str, AttributeValue]
+) -> None:
+    """Raise DynamoError for a scan's start key that is none of the index's."""
     if len(start) != len(start_names(table, index)):
         detail = "" if index else ": The provided key element does not match the schema"
         raise validation(f"The provided starting key is invalid{detail}")
     if index is not None:
         for position, attribute in enumerate(index.keys):
             _check_start_piece(start, attribute, is_hash=position == 0)
-    return _query_start(table, index, start)
 
 
 def start_names(table: Table, index: Index | None) -> tuple[str, ...]:
@@ -205,9 +206,8 @@ def _check_start_piece(
     checks.key_piece(start, attribute, is_hash=is_hash)
 
 
-def _query_start(
-    table: Table, index: Index | None, start: Mapping[str, AttributeValue]
-) -> StartKey:
+def key_start(table: Table, index: Index | None, start: Mapping[str, AttributeValue]) -> StartKey:
+    """Return the place of a start key. Raises DynamoError for one that is none of the table's."""
     own = {name: start[name] for name in (key.name for key in table.keys) if name in start}
     try:
         checks.key_bytes(table, own)

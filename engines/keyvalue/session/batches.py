@@ -123,7 +123,7 @@ async def batch_write_item(context: Context, parsed: Parsed) -> dict[str, Any]:
 def _put_of(known: Known, request: Mapping[str, Any]) -> Put:
     if "PutRequest" in request:
         item = request["PutRequest"]["Item"]
-        return Put(request, checks.item_key_bytes(known.table, item), item, item)
+        return Put(request, checks.batch_item_key_bytes(known.table, item), item, item)
     key = request["DeleteRequest"]["Key"]
     return Put(request, checks.key_bytes(known.table, key), None, key)
 

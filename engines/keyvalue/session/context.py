@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from engines.keyvalue.errors import (
@@ -105,6 +106,15 @@ class Context:
                 f"User: {self.grant.credential.username} is not authorized to perform: "
                 f"dynamodb:{self.operation} on resource: {self.table_arn(name or '*')}"
             )
+
+    def check_accounts(self, arns: Iterable[str]) -> None:
+        """Raise DynamoError if the ARN of a table names another account; its region may be any."""
+        for arn in arns:
+            if arn.split(":", 5)[4] != self.account_id:
+                raise access_denied(
+                    f"User: {self.grant.credential.username} is not authorized to perform: "
+                    f"dynamodb:{self.operation} on resource: {arn}"
+                )
 
     async def table(self, name: str) -> Known:
         """Return a table for reading or writing items.

@@ -21,10 +21,11 @@ from engines.keyvalue.plan.catalogue import ACTIVE, Index, Table
 from engines.keyvalue.plan.keys import segment_range
 from engines.keyvalue.plan.ranges import (
     StartKey,
+    check_scan_start,
     key_of,
+    key_start,
     place_of,
     query_range,
-    scan_start,
     start_names,
 )
 from engines.keyvalue.reply import consumed_by_read
@@ -75,8 +76,9 @@ async def query(context: Context, parsed: Parsed) -> bytes:
     wanted_range = query_range(
         table, index, condition.tests if condition else (), fields.get("ExclusiveStartKey")
     )
-    wanted = _wanted(parsed, table, index)
     _check_filter(parsed, table, index)
+    wanted = _wanted(parsed, table, index)
+    _check_nested_filter(parsed, table)
     is_forward = fields.get("ScanIndexForward", True)
 
     def piece(start: StartKey | None, rows_max: int, bytes_left: int) -> Statement:
@@ -93,10 +95,12 @@ async def scan(context: Context, parsed: Parsed) -> bytes:
     fields = parsed.fields
     known = await context.table(fields["TableName"])
     table, index = known.table, _index(known.table, fields)
+    start_key, start, hashes = fields.get("ExclusiveStartKey"), None, None
+    if start_key is not None:
+        check_scan_start(table, index, start_key)
     wanted = _wanted(parsed, table, index)
-    start, hashes = None, None
-    if fields.get("ExclusiveStartKey") is not None:
-        start = scan_start(table, index, fields["ExclusiveStartKey"])
+    if start_key is not None:
+        start = key_start(table, index, start_key)
     if fields.get("TotalSegments", 1) > 1:
         segment, total = fields["Segment"], fields["TotalSegments"]
         hashes = segment_range(segment, total)
@@ -106,8 +110,7 @@ async def scan(context: Context, parsed: Parsed) -> bytes:
                 f"ExclusiveStartKey with correct Segment. TotalSegments: {total} "
                 f"Segment: {segment}"
             )
-    if parsed.expressions.filter is not None:
-        checks.check_nested_names(table, parsed.expressions.filter.nested)
+    _check_nested_filter(parsed, table)
 
     def piece(place: StartKey | None, rows_max: int, bytes_left: int) -> Statement:
         return scan_page(table, index, hashes, place, rows_max=rows_max, bytes_left=bytes_left)
@@ -263,7 +266,11 @@ def _check_filter(parsed: Parsed, table: Table, index: Index | None) -> None:
                 f"{word} can only contain non-primary key attributes: Primary key attribute: "
                 f"{attribute.name}"
             )
-    checks.check_nested_names(table, condition.nested)
+
+
+def _check_nested_filter(parsed: Parsed, table: Table) -> None:
+    if parsed.expressions.filter is not None:
+        checks.check_nested_names(table, parsed.expressions.filter.nested)
 
 
 def _units(size_bytes: int, is_consistent: bool) -> float:

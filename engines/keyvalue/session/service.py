@@ -105,6 +105,8 @@ class Service:
             operation=operation,
             action=entry.action,
         )
+        if parsed.table_arns:
+            context.check_accounts(parsed.table_arns)
         answer = await _handled(entry.handler, context, parsed)
         if context.has_work:
             background.start(self._ports, grant.record)

@@ -349,3 +349,10 @@ def test_an_arn_of_something_else_is_no_table() -> None:
     assert "Member must satisfy regular expression pattern" in refusal(
         "Scan", {"TableName": ARN + "/index/a"}
     )
+
+
+def test_older_parameters_of_a_batchs_entry_are_its_expressions() -> None:
+    body = {"RequestItems": {"abc": {"Keys": [{}], "AttributesToGet": ["a", "b.c"]}}}
+    (part,) = parsed("BatchGetItem", body).parts
+    assert part.projection is not None
+    assert part.projection.heads == {"a", "b.c"}

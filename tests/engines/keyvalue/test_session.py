@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from engines.keyvalue.errors import DynamoError
+from engines.keyvalue.session.context import account_id
 from engines.keyvalue.storage import stream_log
 from engines.keyvalue.values import decode
 from engines.kit.changelog import Position
@@ -388,3 +389,40 @@ async def test_over_the_plan_the_batch_leaves_the_rest(rig: Rig) -> None:
     with pytest.raises(RequestError) as error:
         await rig.perform("PutItem", TableName="items", Item=key("x"))
     assert error.value.reason is Reason.RATE
+
+
+@pytest.mark.asyncio
+async def test_a_table_is_named_by_its_arn_too_but_by_no_other_accounts(rig: Rig) -> None:
+    own = account_id(rig.record.instance_id)
+    arn = f"arn:aws:dynamodb:us-east-1:{own}:table/items"
+    await rig.perform("PutItem", TableName=arn, Item=key("x"))
+    assert await rig.perform("GetItem", TableName="items", Key=key("x")) == {"Item": key("x")}
+    other = arn.replace(own, "000000000000")
+    error = await refused(rig, "GetItem", TableName=other, Key=key("x"))
+    assert error.code == "AccessDeniedException"
+    assert error.message.endswith(f"dynamodb:GetItem on resource: {other}")
+
+
+@pytest.mark.asyncio
+async def test_a_batch_speaks_of_keys_where_a_put_speaks_of_the_item(rig: Rig) -> None:
+    for item in ({"c": {"S": "x"}}, {"a": {"N": "1"}}):
+        request = {"items": [{"PutRequest": {"Item": item}}]}
+        error = await refused(rig, "BatchWriteItem", RequestItems=request)
+        assert error.message == "The provided key element does not match the schema"
+
+
+@pytest.mark.asyncio
+async def test_what_is_wrong_with_a_start_key_and_what_an_index_has_come_in_order(
+    rig: Rig,
+) -> None:
+    select = "Select type ALL_ATTRIBUTES is not supported"
+    keys = {"b": {"N": "1"}, "g": {"S": "x"}}
+    for start, words in (
+        ({"g": {"S": "x"}}, "The provided starting key is invalid"),
+        ({"z": {"S": "x"}, **keys}, select),
+    ):
+        error = await refused(
+            rig, "Scan", TableName="ranged", IndexName="keys_g", Select="ALL_ATTRIBUTES",
+            ExclusiveStartKey=start,
+        )  # fmt: skip
+        assert words in error.message

@@ -46,7 +46,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The size of a value: bytes, or count of elements."""
+    """The size of a value: characters, bytes, or count of elements."""
 
     of: Operand
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from engines.keyvalue import capacity
 from engines.keyvalue.errors import DynamoError, invalid_parameter, validation
-from engines.keyvalue.parse import expressions
+from engines.keyvalue.parse import expressions, legacy
 from engines.keyvalue.parse.attribute_values import FormError, canonical, canonical_item
 from engines.keyvalue.parse.expressions.trees import Expressions
 from engines.keyvalue.parse.operations.plan import Fields, Parsed, Step
@@ -77,15 +77,15 @@ class Company:
         used = [name for name in self.expressions if name in fields]
         if used:
             beside = self.only_beside or {}
-            legacy = [
+            older = [
                 name
                 for name in self.legacy
                 if name in fields and beside.get(name, used[0]) in fields
             ]
-            if legacy:
+            if older:
                 raise validation(
                     "Can not use both expression and non-expression parameters in the same "
-                    f"request: Non-expression parameters: {{{', '.join(legacy)}}} "
+                    f"request: Non-expression parameters: {{{', '.join(older)}}} "
                     f"Expression parameters: {{{', '.join(used)}}}"
                 )
         elif "ExpressionAttributeNames" in fields:
@@ -172,10 +172,10 @@ def expressed(*names: str) -> Step:
 
 
 def read_expressions(fields: Fields, names: Sequence[str]) -> Expressions:
-    """Return the expressions of one request or of one entry of a batch."""
+    """Return the expressions of one request or entry of a batch, or what its parameters mean."""
     _check_names(fields)
     _check_values(fields)
-    return expressions.read(fields, names)
+    return legacy.completed(fields, expressions.read(fields, names))
 
 
 def _check_names(fields: Fields) -> None:
