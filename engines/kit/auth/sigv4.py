@@ -15,13 +15,17 @@ import functools
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
 from engines.kit.errors import Reason, RequestError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW_S_MAX = 15 * 60
@@ -29,6 +33,10 @@ HEADER_CHARACTERS_MAX = 8192
 # A signing key lives for one day, region and service; this many are kept.
 SIGNING_KEYS_MAX = 4096
 ACCESS_SECRET_CHARACTERS = 40
+# Longer headers are read each time; a rotated key has two secrets for a while.
+CACHED_CHARACTERS_MAX = 1024
+LIVE_SECRETS_MAX = 2
+COVERED_MAX = 16
 # The header by which S3 clients announce the hash that they signed.
 CONTENT_HASH_HEADER = "x-amz-content-sha256"
 
@@ -40,8 +48,11 @@ _SIGNED_HEADERS = re.compile(r"[a-z0-9!#$%&'*+.^_`|~\-]+(?:;[a-z0-9!#$%&'*+.^_`|
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _STAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
 _SPACES = re.compile(r"[ \t]+")
+_BASIC_FORM = "%Y%m%dT%H%M%SZ"
 # Services whose clients encode the path once; all others encode it twice (step 1).
 _SINGLY_ENCODED_SERVICES = frozenset({"s3"})
+
+_BLOCK_BYTES = 64
 
 Headers = Sequence[tuple[str, str]]
 
@@ -68,23 +79,29 @@ class SignatureError(RequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Authorization:
-    """The parts of the Authorization header."""
+class Scope:
+    """What a client's requests of one day have in common: all of the header but the signature."""
 
     access_key_id: str
     date: str
     region: str
     service: str
     signed_headers: tuple[str, ...]
+    names: frozenset[str]  # the same as a set
+    text: str  # the credential scope, `date/region/service/aws4_request`
+    # Which headers of a request these names have been found to cover.
+    covered: set[tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class Authorization:
+    """The parts of the Authorization header."""
+
+    scope: Scope
     signature: str
 
-    @property
-    def scope(self) -> str:
-        """The credential scope."""
-        return f"{self.date}/{self.region}/{self.service}/aws4_request"
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SignedRequest:
     """What was signed. `path` and `query` are as they stood in the request line."""
 
@@ -102,79 +119,100 @@ def parse(header: str | None) -> Authorization:
     """
     if not header:
         raise SignatureError(SignatureFault.MISSING, "missing authentication token")
-    algorithm, _, rest = header.strip().partition(" ")
-    if len(header) > HEADER_CHARACTERS_MAX or algorithm != ALGORITHM:
-        raise _incomplete("the authorization header is not a signature of version 4")
-    parts: dict[str, str] = {}
-    for item in rest.split(","):
-        name, equals, value = item.strip().partition("=")
-        if not equals or name in parts:
-            raise _incomplete("malformed authorization header")
-        parts[name] = value
-    credential = _CREDENTIAL.fullmatch(parts.get("Credential", ""))
-    signed = parts.get("SignedHeaders", "")
-    signature = parts.get("Signature", "")
-    if credential is None:
-        raise _incomplete("the authorization header needs a valid 'Credential' parameter")
-    if not _SIGNED_HEADERS.fullmatch(signed):
-        raise _incomplete("the authorization header needs a valid 'SignedHeaders' parameter")
+    # All clients put the signature last, behind what they say in every request of a day.
+    head, equals, signature = header.rpartition("Signature=")
+    if equals and len(header) <= CACHED_CHARACTERS_MAX and _SIGNATURE.fullmatch(signature):
+        return Authorization(_scope_cached(head), signature)
+    parts = _parts(header)
+    signature = parts.pop("Signature", "")
     if not _SIGNATURE.fullmatch(signature):
         raise _incomplete("the authorization header needs a valid 'Signature' parameter")
-    return Authorization(
-        access_key_id=credential["key"],
-        date=credential["date"],
-        region=credential["region"],
-        service=credential["service"],
-        signed_headers=tuple(signed.split(";")),
-        signature=signature,
-    )
+    return Authorization(_scope_of(parts), signature)
 
 
-def verify(authorization: Authorization, request: SignedRequest, secret: str, now: float) -> None:
-    """Prove that whoever signed `request` holds `secret`.
+def verify(
+    authorization: Authorization, request: SignedRequest, secrets: Sequence[str], now: float
+) -> None:
+    """Prove that whoever signed `request` holds one of `secrets`.
 
     Raises SignatureError: INCOMPLETE, SKEWED, MISMATCH.
     """
-    stamp, signed_at = _signed_at(authorization, request.headers)
-    _check_coverage(authorization, request.headers)
-    canonical = canonical_request(request, authorization.signed_headers, authorization.service)
+    scope = authorization.scope
+    values = _joined(request.headers)
+    stamp, signed_at = _signed_at(scope, values)
+    _check_coverage(scope, values)
+    canonical = _canonical(request, scope.signed_headers, scope.service, values)
     # Step 2: the string to sign. Step 3: its signature.
-    to_sign = "\n".join(
-        (ALGORITHM, stamp, authorization.scope, hashlib.sha256(canonical.encode()).hexdigest())
-    )
-    key = signing_key(secret, authorization.date, authorization.region, authorization.service)
-    expected = hmac.digest(key, to_sign.encode(), "sha256").hex()
-    is_equal = hmac.compare_digest(expected, authorization.signature)
-    # Only whoever holds the secret is told about clocks.
-    if not is_equal:
+    digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
+    to_sign = f"{ALGORITHM}\n{stamp}\n{scope.text}\n{digest}".encode()
+    if not _is_signed(authorization, to_sign, secrets):
         raise SignatureError(
             SignatureFault.MISMATCH, "the request signature does not match the signing method"
         )
+    # Only whoever holds the secret is told about clocks.
     if abs(now - signed_at) > SKEW_S_MAX:
         raise SignatureError(
             SignatureFault.SKEWED, "the request was signed too far from the server's time"
         )
 
 
-def canonical_request(request: SignedRequest, signed_headers: Sequence[str], service: str) -> str:
-    """Step 1: the one spelling of the request that both sides can compute."""
-    values: dict[str, list[str]] = {}
-    for name, value in request.headers:
-        values.setdefault(name, []).append(_SPACES.sub(" ", value.strip()))
-    lines = [f"{name}:{','.join(values.get(name, ()))}\n" for name in signed_headers]
-    return "\n".join(
-        (
-            request.method,
-            _canonical_path(request.path, service),
-            _canonical_query(request.query),
-            "".join(lines),
-            ";".join(signed_headers),
-            request.payload_hash,
-        )
-    )
+def _is_signed(authorization: Authorization, to_sign: bytes, secrets: Sequence[str]) -> bool:
+    scope = authorization.scope
+    for secret in secrets:
+        expected = _signature(secret, scope, to_sign)
+        if hmac.compare_digest(expected, authorization.signature):
+            return True
+    # As much work for a key with one secret, or with none, as for one that is being rotated.
+    for _ in range(LIVE_SECRETS_MAX - len(secrets)):
+        _signature("", scope, to_sign)
+    return False
+
+
+def _signature(secret: str, scope: Scope, to_sign: bytes) -> str:
+    inner, outer = _schedule(secret, scope.date, scope.region, scope.service)
+    digest = inner.copy()
+    digest.update(to_sign)
+    signature = outer.copy()
+    signature.update(digest.digest())
+    return signature.hexdigest()
 
 
 @functools.lru_cache(maxsize=SIGNING_KEYS_MAX)
+def _schedule(secret: str, date: str, region: str, service: str) -> tuple[_Hash, _Hash]:
+    """Return HMAC's two hashes (RFC 2104) with the signing key already in them."""
+    key = signing_key(secret, date, region, service).ljust(_BLOCK_BYTES, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key))
+    return inner, hashlib.sha256(bytes(byte ^ 0x5C for byte in key))
+
+
+def canonical_request(request: SignedRequest, signed_headers: Sequence[str], service: str) -> str:
+    """Step 1: the one spelling of the request that both sides can compute."""
+    return _canonical(request, signed_headers, service, _joined(request.headers))
+
+
+def _canonical(
+    request: SignedRequest, signed_headers: Sequence[str], service: str, values: Mapping[str, str]
+) -> str:
+    path, query = request.path, request.query
+    lines = "".join([f"{name}:{values.get(name, '')}\n" for name in signed_headers])
+    return (
+        f"{request.method}\n{path if path == '/' else _canonical_path(path, service)}\n"
+        f"{_canonical_query(query) if query else ''}\n{lines}\n{';'.join(signed_headers)}\n"
+        f"{request.payload_hash}"
+    )
+
+
+def _joined(headers: Headers) -> dict[str, str]:
+    """Return the headers with spaces folded, and those of one name joined (step 1)."""
+    values: dict[str, str] = {}
+    for name, value in headers:
+        value = value.strip()
+        if "  " in value or "\t" in value:
+            value = _SPACES.sub(" ", value)
+        values[name] = f"{values[name]},{value}" if name in values else value
+    return values
+
+
 def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     """Step 3: derive the key of one day, region and service."""
     key = f"AWS4{secret}".encode()
@@ -191,18 +229,28 @@ def access_secret(master_key: bytes, access_key_id: str, version: int) -> str:
     ]
 
 
-def _signed_at(authorization: Authorization, headers: Headers) -> tuple[str, float]:
+def _signed_at(scope: Scope, values: Mapping[str, str]) -> tuple[str, float]:
     """Return the time of signing as signed (basic ISO 8601), and in seconds."""
-    stamps = [value.strip() for name, value in headers if name == "x-amz-date"]
-    dates = [value.strip() for name, value in headers if name == "date"]
     try:
-        moment = _basic_moment(stamps[0]) if stamps else _http_moment(dates[0])
-    except (IndexError, ValueError) as error:
+        text = values.get("x-amz-date")
+        stamp, seconds = _basic(text) if text is not None else _http(values["date"])
+    except (KeyError, ValueError) as error:
         raise _incomplete("the request needs a valid 'X-Amz-Date' or 'Date' header") from error
-    stamp = moment.strftime("%Y%m%dT%H%M%SZ")
-    if len(stamps or dates) > 1 or not stamp.startswith(authorization.date):
+    if not stamp.startswith(scope.date):
         raise _incomplete("the date of the credential scope is not that of the request")
-    return stamp, moment.timestamp()
+    return stamp, seconds
+
+
+@functools.lru_cache(maxsize=256)
+def _basic(text: str) -> tuple[str, float]:
+    """Read what the many requests of one second have in common."""
+    moment = _basic_moment(text)
+    return moment.strftime(_BASIC_FORM), moment.timestamp()
+
+
+def _http(text: str) -> tuple[str, float]:
+    moment = _http_moment(text)
+    return moment.strftime(_BASIC_FORM), moment.timestamp()
 
 
 def _basic_moment(text: str) -> datetime:
@@ -217,15 +265,54 @@ def _http_moment(text: str) -> datetime:
     return datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
 
 
-def _check_coverage(authorization: Authorization, headers: Headers) -> None:
+def _check_coverage(scope: Scope, values: Mapping[str, str]) -> None:
     """`host`, and what AWS itself reads, must be signed, or it could be swapped on the way."""
-    signed = set(authorization.signed_headers)
-    present = {name for name, _ in headers}
-    required = {"host"} | {name for name in present if name.startswith("x-amz-")}
-    if "x-amz-date" not in present:
-        required.add("date")
-    if not required <= signed or not signed <= present:
+    present = tuple(values)
+    if present in scope.covered:
+        return
+    names = scope.names
+    has_all = "host" in names and ("x-amz-date" in values or "date" in names)
+    for name in values:
+        if name.startswith("x-amz-") and name not in names:
+            has_all = False
+    if not has_all or not names <= values.keys():
         raise _incomplete("'host' and every 'x-amz-' header must be present and signed")
+    if len(scope.covered) < COVERED_MAX:
+        scope.covered.add(present)
+
+
+def _scope(head: str) -> Scope:
+    """Read all of the header before its signature."""
+    return _scope_of(_parts(head.rstrip().removesuffix(",")))
+
+
+_scope_cached = functools.lru_cache(maxsize=SIGNING_KEYS_MAX)(_scope)
+
+
+def _parts(header: str) -> dict[str, str]:
+    algorithm, _, rest = header.strip().partition(" ")
+    if len(header) > HEADER_CHARACTERS_MAX or algorithm != ALGORITHM:
+        raise _incomplete("the authorization header is not a signature of version 4")
+    parts: dict[str, str] = {}
+    for item in rest.split(","):
+        name, equals, value = item.strip().partition("=")
+        if not equals or name in parts:
+            raise _incomplete("malformed authorization header")
+        parts[name] = value
+    return parts
+
+
+def _scope_of(parts: Mapping[str, str]) -> Scope:
+    credential = _CREDENTIAL.fullmatch(parts.get("Credential", ""))
+    signed = parts.get("SignedHeaders", "")
+    if credential is None:
+        raise _incomplete("the authorization header needs a valid 'Credential' parameter")
+    if not _SIGNED_HEADERS.fullmatch(signed) or "Signature" in parts:
+        raise _incomplete("the authorization header needs a valid 'SignedHeaders' parameter")
+    key, date, region, service = credential.group("key", "date", "region", "service")
+    names = tuple(signed.split(";"))
+    text = f"{date}/{region}/{service}/aws4_request"
+    return Scope(key, date, region, service, names, frozenset(names), text, set())
 
 
 def _canonical_path(path: str, service: str) -> str:

@@ -36,7 +36,7 @@ def header(signature: str, signed: str = "host;x-amz-date", service: str = "serv
 def check(
     authorization: str, request: SignedRequest, secret: str = SECRET, now: float = NOW
 ) -> None:
-    sigv4.verify(sigv4.parse(authorization), request, secret, now)
+    sigv4.verify(sigv4.parse(authorization), request, (secret,), now)
 
 
 def fault(
@@ -56,7 +56,7 @@ def parse_and_verify(
 ) -> None:
     parsed = sigv4.parse(authorization)
     if request is not None:
-        sigv4.verify(parsed, request, secret, now)
+        sigv4.verify(parsed, request, (secret,), now)
 
 
 # name, method, path, query, further headers, signed headers, signature
