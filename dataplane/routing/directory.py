@@ -27,6 +27,7 @@ from engines.kit.records import Credential, InstanceRecord, Role
 
 MOCKS_CACHED = 4096
 CACHED_NAME_CHARACTERS_MAX = 128
+ACCESS_KEYS_CACHED = 4096
 _MOCK_PURPOSE = b"weftkit dataplane mock credentials"
 # Each role includes the ones before it.
 _ROLE_ORDER = {Role.READ: 0, Role.WRITE: 1, Role.ADMIN: 2}
@@ -53,6 +54,10 @@ class RecordDirectory:
         # A name's second sign-in is cheaper than its first, known or not.
         self._mock_cached = lru_cache(maxsize=MOCKS_CACHED)(self._make_mock)
         self._jwt_secret = jwt_secret.encode()
+        # Signed requests come many a second from few keys; a change of any record empties it.
+        self._by_access_key: dict[tuple[str, str, str], Candidate] = {}
+        self._access_secret = lru_cache(maxsize=ACCESS_KEYS_CACHED)(access_secret)
+        table.subscribe(self._forget_access_keys)
 
     def find(self, engine: str, hints: Hints) -> Candidate:
         """Return the candidate; all present hints must agree, else it is a mock."""
@@ -85,19 +90,33 @@ class RecordDirectory:
 
     def find_access_key(self, engine: str, access_key_id: str, server_name: str) -> Candidate:
         """Return the candidate for a signed request: an access key id is a user name."""
-        return self.find(engine, Hints(access_key_id, server_name))
+        key = (engine, access_key_id, server_name)
+        candidate = self._by_access_key.get(key)
+        if candidate is None:
+            candidate = self.find(engine, Hints(access_key_id, server_name))
+            if len(self._by_access_key) >= ACCESS_KEYS_CACHED:
+                self._by_access_key.clear()
+            if len(access_key_id) + len(server_name) <= 2 * CACHED_NAME_CHARACTERS_MAX:
+                self._by_access_key[key] = candidate
+        return candidate
 
     def access_secrets(self, candidate: Candidate) -> tuple[str, ...]:
         """Return the live secrets that a candidate may have signed with; see `ports.Directory`."""
-        credential = candidate.credential
-        if candidate.is_mock:
+        credential, record = candidate.credential, candidate.record
+        if candidate.is_mock or record is None or record.auth_method != "password":
             # Version 0 is nobody's.
-            return (access_secret(self._mock_key, credential.username, 0),)
+            return (self._access_secret(self._mock_key, credential.username, 0),)
         return tuple(
-            access_secret(self._master_key, credential.username, secret.access_version)
-            for secret in auth.live_secrets(credential, self._clock.now())
-            if secret.access_version
+            [
+                self._access_secret(self._master_key, credential.username, secret.access_version)
+                for secret in auth.live_secrets(credential, self._clock.now())
+                if secret.access_version
+            ]
         )
+
+    def _forget_access_keys(self, old: InstanceRecord | None, new: InstanceRecord | None) -> None:
+        if old is not new:
+            self._by_access_key.clear()
 
     def _mock(self, username: str) -> Credential:
         is_short = len(username) <= CACHED_NAME_CHARACTERS_MAX

@@ -128,6 +128,29 @@ def serialization(message: str = "") -> DynamoError:
     return DynamoError(Reason.MALFORMED, "SerializationException", message)
 
 
+def internal_error() -> DynamoError:
+    """It is our fault."""
+    return DynamoError(Reason.INTERNAL, "InternalServerError", "Internal server error")
+
+
+def unproven() -> DynamoError:
+    """The access key is nobody's, or its secret has not made this signature: never which."""
+    native = NATIVE[Reason.UNAUTHENTICATED]
+    return DynamoError(Reason.UNAUTHENTICATED, native.code, native.message)
+
+
+def invalid_signature(message: str) -> DynamoError:
+    """The signature is one that cannot be accepted from anybody."""
+    return DynamoError(Reason.UNAUTHENTICATED, "InvalidSignatureException", message)
+
+
+def incomplete_signature(message: str, header: str | None = None) -> DynamoError:
+    """Something that belongs to a signature is absent or malformed; `header` is shown back."""
+    if header is not None:
+        message += f"Authorization={header}"
+    return DynamoError(Reason.MALFORMED, "IncompleteSignatureException", message)
+
+
 def unknown_operation() -> DynamoError:
     """No operation has this name."""
     return DynamoError(Reason.UNKNOWN, "UnknownOperationException", "")

@@ -16,13 +16,14 @@ from dataplane.config import Bounds, Config, Intervals, config_from
 from dataplane.master import Master
 from dataplane.observe import log
 from engines import registry
+from engines.keyvalue.engine import ENGINE as KEYVALUE
 from engines.kit.contract import EngineSpec
 from tests.dataplane import line_engine, whole_engine
 
 
 def engine() -> EngineSpec:
     name = os.environ.get("TEST_ENGINE", line_engine.ENGINE.name)
-    own = {spec.name: spec for spec in (line_engine.ENGINE, whole_engine.ENGINE)}
+    own = {spec.name: spec for spec in (line_engine.ENGINE, whole_engine.ENGINE, KEYVALUE)}
     return own[name] if name in own else registry.load(name)
 
 

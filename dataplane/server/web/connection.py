@@ -215,7 +215,7 @@ class HttpConnection:
             front.room.give(received.room_bytes)
         self._is_busy = False
         now = loop.time()
-        front.observe(answer, now - started)
+        front.observe(answer, now - started, self.log)
         is_last = self._is_ending and not (self._reader.ready or self._reader.is_reading)
         closes = answer.closes or is_last or not received.keeps_alive
         self._write(answer, received, closes)

@@ -18,10 +18,13 @@ from dataplane.server.web.connection import HttpConnection
 from dataplane.server.web.framing import BodyRoom, FramingError
 from dataplane.server.web.http_ports import EngineHttpPorts
 from engines.kit.contract import EngineSpec
+from engines.kit.errors import Reason
 from engines.kit.http.whole import HttpAnswer
 
 # How often deadlines are looked at; a wait may be longer than its bound by so much.
 _LOOK_S = 0.25
+# What an operator should see; that the storage is away says its own process.
+_OUR_FAULT = {Reason.INTERNAL}
 
 
 class HttpFront:
@@ -54,17 +57,17 @@ class HttpFront:
         if self._look is None:
             self._look = self.loop.call_later(_LOOK_S, self._look_at_deadlines)
 
-    def observe(self, answer: HttpAnswer, seconds: float) -> None:
-        """Count an answer, by what it was for."""
+    def observe(self, answer: HttpAnswer, seconds: float, log: ConnectionLog) -> None:
+        """Count an answer, by what it was for; log what is our own fault."""
         operation = answer.operation or "none"
         _requests(self._spec.name, operation, answer.status).add()
         _seconds(self._spec.name, operation).observe(seconds)
+        if answer.error is not None and answer.error.reason in _OUR_FAULT:
+            log.error("request_failed", operation=operation, exc_info=answer.error)
 
     def refusal(self, status: int) -> HttpAnswer:
         """Return what is answered to what is no request."""
-        answer = self._spec.refuse(status) if self._spec.refuse else HttpAnswer(status)
-        answer.closes = True
-        return answer
+        return self._spec.refuse(status) if self._spec.refuse else HttpAnswer(status)
 
     def refused(self, connection: HttpConnection, fault: FramingError) -> None:
         """Count and log a connection that is ended by a refusal."""

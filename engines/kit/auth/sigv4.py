@@ -221,6 +221,11 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     return key
 
 
+def stamp(seconds: float) -> str:
+    """Return a time as it is signed (basic ISO 8601)."""
+    return datetime.fromtimestamp(seconds, UTC).strftime(_BASIC_FORM)
+
+
 def access_secret(master_key: bytes, access_key_id: str, version: int) -> str:
     """Derive the secret of an access key; a new version is a new secret. Nothing is stored."""
     message = f"sigv4:{access_key_id}:{version}".encode()

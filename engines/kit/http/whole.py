@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+from engines.kit.errors import RequestError
 from engines.kit.ports import Audit, Candidate, Clock, Directory, Grant, Store
 from engines.kit.records import InstanceRecord
 
@@ -45,6 +46,7 @@ class HttpAnswer:
 
     `operation` is what the request was for, as metrics name it: of a small set, never a client's
     own word. A header `transfer-encoding: chunked` has the body sent in chunks, without its length.
+    `error` is for the log, which keeps what is our own fault.
     """
 
     status: int
@@ -52,6 +54,7 @@ class HttpAnswer:
     body: bytes = b""
     closes: bool = False
     operation: str = ""
+    error: RequestError | None = None
 
 
 HttpHandler = Callable[[HttpCall], Awaitable[HttpAnswer]]

@@ -1,0 +1,48 @@
+"""The declaration of the engine `keyvalue`."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from engines.keyvalue.errors import NATIVE
+from engines.keyvalue.http.border import BODY_BYTES_MAX, refuse, serve
+from engines.keyvalue.storage import ddl
+from engines.kit.contract import Endpoint, EngineSpec, Placement, Transport
+
+PORT = 8000
+# Clients demand one; any is served, and ARNs name it.
+REGION = "us-east-1"
+
+
+def uri(endpoint: Endpoint) -> str:
+    """Return the endpoint URL that SDKs take; the keys go into their own settings."""
+    scheme = "https" if endpoint.tls else "http"
+    return f"{scheme}://{endpoint.host}:{endpoint.port}"
+
+
+def one_liner(endpoint: Endpoint) -> str:
+    """Return the command that lists the tables of the instance."""
+    authority = f"AWS_CA_BUNDLE={quote(endpoint.ca_path)} " if endpoint.ca_path else ""
+    return (
+        f"{authority}AWS_ACCESS_KEY_ID={endpoint.username} "
+        f"AWS_SECRET_ACCESS_KEY={endpoint.password} AWS_DEFAULT_REGION={REGION} "
+        f"aws dynamodb list-tables --endpoint-url {uri(endpoint)}"
+    )
+
+
+ENGINE = EngineSpec(
+    name="keyvalue",
+    title="Key-value",
+    product="WeftKitKV",
+    port=PORT,
+    transport=Transport.HTTP,
+    placement=Placement.SCHEMA,
+    native=NATIVE,
+    uri=uri,
+    one_liner=one_liner,
+    serve=serve,
+    body_bytes_max=BODY_BYTES_MAX,
+    refuse=refuse,
+    ddl=ddl,
+    parts=("table",),
+)
