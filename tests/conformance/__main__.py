@@ -45,7 +45,7 @@ def main() -> None:
     with run_stack(WEFTKIT_WORKERS="1") as stack:
         if arguments.suite in ALONE:
             outcome = ALONE[arguments.suite](stack, arguments.checkout, arguments.only)
-            report, is_well = report_of(outcome)
+            report, is_well = report_of(outcome, dynalite_suite.BY_DESIGN)
         else:
             direct, through = SUITES[arguments.suite](stack, arguments.checkout, arguments.only)
             report, is_well = compare(direct, through, redis_suite.BY_DESIGN)

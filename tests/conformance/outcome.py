@@ -33,16 +33,18 @@ def totals(outcome: Outcome) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
 
 
-def report_of(outcome: Outcome) -> tuple[str, bool]:
-    """Return a report of one run, and whether it ran and no case failed."""
-    lines = [
-        f"{case.verdict} {name}: {case.reason}"
-        for name, case in sorted(outcome.items())
-        if case.verdict is not Verdict.PASSED
-    ]
-    verdicts = {case.verdict for case in outcome.values()}
-    is_well = Verdict.PASSED in verdicts and Verdict.FAILED not in verdicts
-    return "\n".join([*lines, totals(outcome), ""]), is_well
+def report_of(outcome: Outcome, by_design: Mapping[str, str]) -> tuple[str, bool]:
+    """Return a report of one run, and whether it ran and only those failed that shall."""
+    lines = []
+    unexpected = 0
+    for name, case in sorted(outcome.items()):
+        if case.verdict is Verdict.FAILED and name in by_design:
+            lines.append(f"by design {name}: {by_design[name]}")
+        elif case.verdict is not Verdict.PASSED:
+            unexpected += case.verdict is Verdict.FAILED
+            lines.append(f"{case.verdict} {name}: {case.reason}")
+    has_run = any(case.verdict is Verdict.PASSED for case in outcome.values())
+    return "\n".join([*lines, totals(outcome), ""]), has_run and not unexpected
 
 
 def compare(direct: Outcome, through: Outcome, by_design: Mapping[str, str]) -> tuple[str, bool]:
