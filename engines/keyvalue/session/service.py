@@ -44,6 +44,7 @@ Handler = Callable[[Context, Parsed], Awaitable[Mapping[str, Any] | bytes]]
 
 # "relation does not exist": the table has another shape now, or is gone.
 _NO_RELATION = "42P01"
+RESHAPED_MAX = 8
 INSTANCES_KNOWN_MAX = 10_000
 
 
@@ -124,21 +125,19 @@ class Service:
 
 
 async def _handled(handler: Handler, context: Context, parsed: Parsed) -> Mapping[str, Any] | bytes:
-    """Run a handler; a second time with the tables read anew if one changed its shape.
+    """Run a handler; again with the tables read anew if one has changed its shape.
 
-    No SQL table under its name says so, or a refusal that rests on what was known of it.
+    No SQL table under its name says so, or a refusal that rests on what was known of it. A table
+    may change again before the next attempt, so there are some.
     """
-    try:
-        return await handler(context, parsed)
-    except RequestError as error:
-        if error.sqlstate != _NO_RELATION and not (
-            error.reason is Reason.MALFORMED and await context.is_outdated()
-        ):
-            raise
-    context.tables.forget()
-    try:
-        return await handler(context, parsed)
-    except RequestError as error:
-        if error.sqlstate == _NO_RELATION:
-            raise not_found() from error
-        raise
+    for _ in range(RESHAPED_MAX):
+        try:
+            return await handler(context, parsed)
+        except RequestError as error:
+            is_gone = error.sqlstate == _NO_RELATION
+            if not is_gone and not (
+                error.reason is Reason.MALFORMED and await context.is_outdated()
+            ):
+                raise
+        context.tables.forget()
+    raise not_found()
