@@ -181,6 +181,16 @@ def limit_exceeded(message: str) -> DynamoError:
     return DynamoError(Reason.LIMIT, "LimitExceededException", message)
 
 
+def absent(code: str, message: str) -> DynamoError:
+    """There is no such thing, in the code that its kind has: BackupNotFoundException ..."""
+    return DynamoError(Reason.NOT_FOUND, code, message)
+
+
+def busy(code: str, message: str) -> DynamoError:
+    """It is there already or in use, in the code that its kind has: BackupInUseException ..."""
+    return DynamoError(Reason.CONFLICT, code, message)
+
+
 def expired_iterator() -> DynamoError:
     """A shard iterator is good for 15 minutes."""
     return DynamoError(

@@ -15,6 +15,8 @@ secondary index begins with its own partition key, whose first 4 bytes are a has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engines.kit.changelog import TransactionLog
 from engines.kit.statement import Name, quote_name, with_names
 
@@ -104,6 +106,8 @@ _LOCAL_INDEX = (
     "CREATE INDEX %(how)s%(bare)s ON {table} (sk, pk, r%(slot)d, tie, rk) "
     "WHERE r%(slot)d IS NOT NULL"
 )
+_BACKUP = "CREATE TABLE {backup} AS SELECT %s FROM {table}"
+_RESTORE = "INSERT INTO {table} (%(columns)s, ver) SELECT %(columns)s, 1 FROM {backup}"
 _TTL_INDEX = "CREATE INDEX %(how)s%(bare)s ON {table} (exp) WHERE exp IS NOT NULL"
 
 
@@ -147,6 +151,29 @@ def index_ddl(table: Name, name: str, slot: int, *, is_global: bool, concurrentl
 def rename_ddl(table: Name, to: Name) -> str:
     """Return what gives a table its next name; `to` is in the same schema."""
     return with_names("ALTER TABLE {table} RENAME TO ", {"table": table}) + quote_name(to.name)
+
+
+def backup_table(schema: str, copy_id: int) -> Name:
+    """Return where the rows of a backup are."""
+    return Name(schema, f"b{copy_id}")
+
+
+def backup_ddl(table: Name, backup: Name, slots: Sequence[int]) -> str:
+    """Return what copies a table as it is at one moment, with the columns of its indexes."""
+    text = _BACKUP % _copied_columns(slots)
+    return with_names(text, {"table": table, "backup": backup})
+
+
+def restore_sql(table: Name, backup: Name, slots: Sequence[int]) -> str:
+    """Return what fills a new table from a backup; `slots` are those that the table has."""
+    text = _RESTORE % {"columns": _copied_columns(slots)}
+    return with_names(text, {"table": table, "backup": backup})
+
+
+def _copied_columns(slots: Sequence[int]) -> str:
+    # Expiry times are not among them: a restored table has no TTL.
+    own = ("sk", "pk", "rk", "size_bytes", "page_bytes", "tie", "item")
+    return ", ".join([*own, *(f"k{slot}, r{slot}" for slot in slots)])
 
 
 def drop_ddl(table: Name) -> str:

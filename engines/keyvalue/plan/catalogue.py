@@ -70,6 +70,11 @@ class Table:
         return (self.hash, self.range) if self.range else (self.hash,)
 
     @property
+    def is_creating(self) -> bool:
+        """True while a backup is restored into it; it has no rows that anybody may see."""
+        return self.body.get("TableStatus") == "CREATING"
+
+    @property
     def slots(self) -> tuple[Index, ...]:
         """The secondary indexes by slot: the order of their columns everywhere."""
         return tuple(sorted(self.indexes.values(), key=lambda index: index.slot))

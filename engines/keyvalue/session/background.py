@@ -9,10 +9,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from engines.keyvalue.session.backfill import build_index
+from engines.keyvalue.session.backups import copy_table, fill_table
 from engines.keyvalue.session.context import Tables
 from engines.keyvalue.session.streams import trim
 from engines.keyvalue.session.ttl import keep_time
-from engines.keyvalue.session.work import INDEX, TRIM, TTL, Job, LostError, due_work
+from engines.keyvalue.session.work import (
+    BACKUP,
+    INDEX,
+    RESTORE,
+    TRIM,
+    TTL,
+    Job,
+    LostError,
+    due_work,
+)
 from engines.keyvalue.storage import names
 from engines.kit.errors import Reason, RequestError
 from engines.kit.http.whole import HttpPorts
@@ -28,7 +38,9 @@ _PASSING = frozenset({Reason.CONFLICT, Reason.NOT_FOUND, Reason.TIMEOUT, Reason.
 Perform = Callable[[Job], Awaitable[None]]
 
 PERFORMERS: Mapping[str, Perform] = {
+    BACKUP: copy_table,
     INDEX: build_index,
+    RESTORE: fill_table,
     TRIM: trim,
     TTL: keep_time,
 }

@@ -64,7 +64,9 @@ class Tables:
             return None
         table_id, shape, body = rows[0]
         table = table_of(self.schema, name, table_id, shape, decode(body))
-        known = self._known[name] = Known(table, table_sql(table))
+        known = Known(table, table_sql(table))
+        if not table.is_creating:
+            self._known[name] = known
         return known
 
 
@@ -80,6 +82,8 @@ class Context:
     operation: str
     # What is asked for at each table that is opened.
     action: str
+    # What the client has called us.
+    host: str = ""
     # The request has left something to be done in the background.
     has_work: bool = False
     # Tables that were known before: what is refused because of them may be refused in error.
@@ -127,7 +131,7 @@ class Context:
             self.recalled.append(known)
             return known
         known = await self.tables.read(self.store, name)
-        if known is None:
+        if known is None or known.table.is_creating:
             raise not_found()
         return known
 

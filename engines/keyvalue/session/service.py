@@ -7,9 +7,7 @@ request, and returns the members of the answer, or its bytes where items are sen
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 import orjson
 
@@ -18,9 +16,11 @@ from engines.keyvalue.parse import requests
 from engines.keyvalue.parse.requests import Parsed
 from engines.keyvalue.session import (
     background,
+    backups,
     batches,
     items,
     reads,
+    settings,
     streams,
     table_updates,
     tables,
@@ -36,11 +36,10 @@ from engines.keyvalue.session.context import (
     Context,
     Tables,
 )
+from engines.keyvalue.session.elsewhere import OPERATIONS_ELSEWHERE, Answer, Handler, Operation
 from engines.kit.errors import Reason, RequestError
 from engines.kit.http.whole import HttpPorts
 from engines.kit.ports import Grant
-
-Handler = Callable[[Context, Parsed], Awaitable[Mapping[str, Any] | bytes]]
 
 # "relation does not exist": the table has another shape now, or is gone.
 _NO_RELATION = "42P01"
@@ -48,36 +47,39 @@ RESHAPED_MAX = 8
 INSTANCES_KNOWN_MAX = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """Who handles an operation, and what it does to tables."""
-
-    handler: Handler
-    action: str
-
-
 OPERATIONS: Mapping[str, Operation] = {
     "BatchGetItem": Operation(batches.batch_get_item, READ),
     "BatchWriteItem": Operation(batches.batch_write_item, WRITE),
+    "CreateBackup": Operation(backups.create_backup, WRITE_STRUCTURE),
     "CreateTable": Operation(tables.create_table, WRITE_STRUCTURE),
+    "DeleteBackup": Operation(backups.delete_backup, WRITE_STRUCTURE),
     "DeleteItem": Operation(items.delete_item, WRITE),
     "DeleteTable": Operation(tables.delete_table, WRITE_STRUCTURE),
+    "DescribeBackup": Operation(backups.describe_backup, READ_STRUCTURE),
+    "DescribeEndpoints": Operation(settings.describe_endpoints, READ_STRUCTURE),
+    "DescribeLimits": Operation(settings.describe_limits, READ_STRUCTURE),
     "DescribeStream": Operation(streams.describe_stream, READ_CHANGES),
     "DescribeTable": Operation(tables.describe_table, READ_STRUCTURE),
     "DescribeTimeToLive": Operation(ttl.describe_time_to_live, READ_STRUCTURE),
     "GetItem": Operation(items.get_item, READ),
     "GetRecords": Operation(streams.get_records, READ_CHANGES),
     "GetShardIterator": Operation(streams.get_shard_iterator, READ_CHANGES),
+    "ListBackups": Operation(backups.list_backups, READ_STRUCTURE),
     "ListStreams": Operation(streams.list_streams, READ_CHANGES),
     "ListTables": Operation(tables.list_tables, READ_STRUCTURE),
+    "ListTagsOfResource": Operation(settings.list_tags_of_resource, READ_STRUCTURE),
     "PutItem": Operation(items.put_item, WRITE),
     "Query": Operation(reads.query, READ),
+    "RestoreTableFromBackup": Operation(backups.restore_table_from_backup, WRITE_STRUCTURE),
     "Scan": Operation(reads.scan, READ),
+    "TagResource": Operation(settings.tag_resource, WRITE_STRUCTURE),
     "TransactGetItems": Operation(transactions.transact_get_items, READ),
     "TransactWriteItems": Operation(transactions.transact_write_items, WRITE),
+    "UntagResource": Operation(settings.untag_resource, WRITE_STRUCTURE),
     "UpdateItem": Operation(items.update_item, WRITE),
     "UpdateTable": Operation(table_updates.update_table, WRITE_STRUCTURE),
     "UpdateTimeToLive": Operation(ttl.update_time_to_live, WRITE_STRUCTURE),
+    **OPERATIONS_ELSEWHERE,
 }
 
 
@@ -88,8 +90,12 @@ class Service:
         self._ports = ports
         self._tables: dict[str, Tables] = {}
 
-    async def perform(self, grant: Grant, operation: str, region: str, body: bytes) -> bytes:
+    async def perform(
+        self, grant: Grant, operation: str, region: str, body: bytes, host: str = ""
+    ) -> bytes:
         """Perform an operation of a signed-in client and return the JSON of the answer.
+
+        `host` is what the client has called us.
 
         Raises RequestError, DynamoError among them.
         """
@@ -105,6 +111,7 @@ class Service:
             region=region,
             operation=operation,
             action=entry.action,
+            host=host,
         )
         if parsed.table_arns:
             context.check_accounts(parsed.table_arns)
@@ -124,7 +131,7 @@ class Service:
         return tables
 
 
-async def _handled(handler: Handler, context: Context, parsed: Parsed) -> Mapping[str, Any] | bytes:
+async def _handled(handler: Handler, context: Context, parsed: Parsed) -> Answer:
     """Run a handler; again with the tables read anew if one has changed its shape.
 
     No SQL table under its name says so, or a refusal that rests on what was known of it. A table

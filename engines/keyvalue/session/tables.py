@@ -29,14 +29,16 @@ from engines.keyvalue.plan.descriptions import (
     creating,
     deleting,
     description,
+    indexes_of,
     new_body,
 )
 from engines.keyvalue.session import changing, stream_rows
 from engines.keyvalue.session.context import Context, Known
+from engines.keyvalue.session.work import BACKUP, has_work
 from engines.keyvalue.sql.sizes import sizes_of, sizes_statement
 from engines.keyvalue.storage import columns_ddl, drop_ddl, index_ddl, items_ddl, names
 from engines.kit.ports import Statements
-from engines.kit.statement import with_names
+from engines.kit.statement import Name, with_names
 
 TABLES_MAX = 2_500
 TAGS_MAX = 50
@@ -76,9 +78,11 @@ async def create_table(context: Context, parsed: Parsed) -> dict[str, Any]:
     stream = fields.get("StreamSpecification") or {}
     if stream.get("StreamEnabled"):
         begin_stream(body, stream["StreamViewType"], now)
+    sql_name = sql_table(context.tables.schema, table_id, 1)
+    texts = [*rows_ddl(sql_name, body), *btrees_ddl(sql_name, body, table_id)]
     async with changing.transaction(context, name) as statements:
         await add_table(context, statements, name, table_id, body)
-        await make_rows(context, statements, table_id, body)
+        await statements.execute(";\n".join(texts))
         if "StreamSpecification" in body:
             await stream_rows.opened(context, statements, name, table_id, body)
     shown = description(body, context.table_arn(name), NO_SIZES, now)
@@ -120,6 +124,8 @@ async def delete_table(context: Context, parsed: Parsed) -> dict[str, Any]:
                 "Disable deletion protection first."
             )
         changing.check_unchanging(name, row.body)
+        if await has_work(statements, row.schema, BACKUP, row.table_id):
+            raise changing.being_updated(name)
         await statements.execute(drop_ddl(row.sql_name))
         if "StreamSpecification" in row.body:
             await stream_rows.closed(statements, row)
@@ -164,25 +170,24 @@ async def add_table(
         )
 
 
-async def make_rows(
-    context: Context, statements: Statements, table_id: int, body: Body, shape: int = 1
-) -> None:
-    """Make the SQL table of a DynamoDB table, with the columns and b-trees of its indexes."""
-    table = sql_table(context.tables.schema, table_id, shape)
-    texts = [items_ddl(table)]
-    for member in INDEX_MEMBERS:
-        for index in body.get(member) or ():
-            texts.append(columns_ddl(table, index["Slot"]))
-            texts.append(
-                index_ddl(
-                    table,
-                    changing.index_name(table_id, index["Slot"], shape),
-                    index["Slot"],
-                    is_global=member == "GlobalSecondaryIndexes",
-                    concurrently=False,
-                )
-            )
-    await statements.execute(";\n".join(texts))
+def rows_ddl(table: Name, body: Body) -> list[str]:
+    """Return what makes the SQL table of a DynamoDB table, with the columns of its indexes."""
+    return [items_ddl(table), *(columns_ddl(table, index["Slot"]) for index in indexes_of(body))]
+
+
+def btrees_ddl(table: Name, body: Body, table_id: int, shape: int = 1) -> list[str]:
+    """Return what makes the b-trees of all indexes."""
+    return [
+        index_ddl(
+            table,
+            changing.index_name(table_id, index["Slot"], shape),
+            index["Slot"],
+            is_global=member == "GlobalSecondaryIndexes",
+            concurrently=False,
+        )
+        for member in INDEX_MEMBERS
+        for index in body.get(member) or ()
+    ]
 
 
 def check_supported(fields: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ _ADD = (
     "SELECT $1::int8, $2::text, $3::int8, $4::text::jsonb, 'epoch' "
     "WHERE NOT ($5::bool AND EXISTS (SELECT 1 FROM {work} WHERE sk = 0 AND kind = $2::text))"
 )
+_HAS = "SELECT 1 FROM {work} WHERE sk = 0 AND kind = $1::text AND table_id = $2::int8 LIMIT 1"
 _DUE = (
     "SELECT work_id, kind, table_id, body::text, lease_until FROM {work} "
     "WHERE sk = 0 AND lease_until <= now() ORDER BY lease_until LIMIT 100"
@@ -111,6 +112,11 @@ async def add_work(
     text = with_names(_ADD, names(schema))
     stored = orjson.dumps(body).decode()
     await statements.execute(text, secrets.randbits(63), kind, table_id, stored, is_single)
+
+
+async def has_work(statements: Statements, schema: str, kind: str, table_id: int) -> bool:
+    """Say whether there is work of a kind for a table."""
+    return bool(await statements.fetch(with_names(_HAS, names(schema)), kind, table_id))
 
 
 async def due_work(store: Store, named: dict[str, Name]) -> Sequence[Work]:
