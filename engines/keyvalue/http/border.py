@@ -76,7 +76,8 @@ async def _answer(service: Service, ports: HttpPorts, call: HttpCall) -> HttpAns
         return answers.failed(_before(error, call.body), content_type, operation)
     try:
         body = _inflated(call)
-        done = await service.perform(signed.grant, operation, signed.region, body)
+        host = call.header("host") or ""
+        done = await service.perform(signed.grant, operation, signed.region, body, host)
     except RequestError as error:
         answer = answers.failed(translated(error), content_type, operation)
         answer.error = error

@@ -64,7 +64,7 @@ async def test_a_resource_of_nobody_has_no_tags(rig: Rig) -> None:
         ("UntagResource", {"TagKeys": ["a"]}),
     ):
         error = await refused(rig, operation, ResourceArn=other, **more)
-        assert error.code == "ResourceNotFoundException"
+        assert error.code == "AccessDeniedException"
 
 
 async def test_limits_and_endpoints_are_those_of_the_instance(rig: Rig) -> None:
