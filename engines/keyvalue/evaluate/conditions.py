@@ -84,7 +84,8 @@ def _or(test: Or, item: Item, values: Values) -> bool:
 
 
 def _not(test: Not, item: Item, values: Values) -> bool:
-    return not _holds(test.term, item, values)
+    # One frame a level: 300 of them are allowed.
+    return not _TESTS[type(test.term)](test.term, item, values)
 
 
 def _compare(test: Compare, item: Item, values: Values) -> bool:

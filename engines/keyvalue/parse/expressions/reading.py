@@ -32,8 +32,8 @@ from engines.keyvalue.parse.expressions.updates import (
 
 EXPRESSION_BYTES_MAX = 4096
 # A kept pattern takes about 50 bytes for each character, so this is 25 MB at most in a worker.
-_KEPT_COUNT = 512
-_KEPT_LENGTH_MAX = 1024
+KEPT_COUNT = 512
+KEPT_LENGTH_MAX = 1024
 
 _NO_ALIASES: Mapping[str, str] = {}
 
@@ -104,12 +104,12 @@ def _pattern(label: str, text: str, aliases: Mapping[str, str], used_aliases: se
     """Return the pattern of a text with a request's names, kept or new."""
     names: tuple[str | None, ...] = ()
     if aliases and "#" in text and len(text) <= EXPRESSION_BYTES_MAX:
-        used = _kept_aliases(text) if len(text) <= _KEPT_LENGTH_MAX else _new_aliases(text)
+        used = kept_aliases(text) if len(text) <= KEPT_LENGTH_MAX else _new_aliases(text)
         used_aliases.update(used)
         names = tuple([aliases.get(alias) for alias in used])
-    if len(text) > _KEPT_LENGTH_MAX or sum([len(name or "") for name in names]) > _KEPT_LENGTH_MAX:
+    if len(text) > KEPT_LENGTH_MAX or sum([len(name or "") for name in names]) > KEPT_LENGTH_MAX:
         return _new_pattern(label, text, names)
-    return _kept_pattern(label, text, names)
+    return kept_pattern(label, text, names)
 
 
 def _new_aliases(text: str) -> tuple[str, ...]:
@@ -137,5 +137,5 @@ def _new_pattern(label: str, text: str, names: tuple[str | None, ...]) -> Patter
     return condition_pattern(ConditionReader(label, text).read(), resolved)
 
 
-_kept_aliases = lru_cache(_KEPT_COUNT)(_new_aliases)
-_kept_pattern = lru_cache(_KEPT_COUNT)(_new_pattern)
+kept_aliases = lru_cache(KEPT_COUNT)(_new_aliases)
+kept_pattern = lru_cache(KEPT_COUNT)(_new_pattern)

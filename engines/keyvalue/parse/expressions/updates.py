@@ -91,7 +91,10 @@ def update_pattern(syntax: UpdateSyntax, names: Names) -> UpdatePattern:
         return UpdatePattern((), fails, fails, frozenset(), _NO_BRANCH, frozenset())
     builder = _Builder(Resolver(names))
     actions = tuple(builder.action(action) for action in syntax.actions)
-    branch, clash = branches([action.path for action in actions])
+    # Only paths that are right have a tree: others may be as deep as the text is long.
+    branch, clash = _NO_BRANCH, None
+    if not builder.names:
+        branch, clash = branches([action.path for action in actions])
     clashes = [Fails(clash)] if clash is not None else []
     checks: list[Check] = []
     for check in (
@@ -123,9 +126,11 @@ def projection_pattern(nodes: list[Node], names: Names) -> ProjectionPattern:
         path, path_problem = resolver.path(node)
         problem = problem or path_problem
         paths.append(path)
-    branch, clash = branches(paths)
+    branch = _NO_BRANCH
+    if problem is None:
+        branch, problem = branches(paths)
     projection = Projection(tuple(paths), branch, frozenset(resolver.nested))
-    return ProjectionPattern(projection, problem or clash)
+    return ProjectionPattern(projection, problem)
 
 
 def _early_problem(syntax: UpdateSyntax) -> str | None:
