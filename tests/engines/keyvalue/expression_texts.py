@@ -62,10 +62,15 @@ _TEXTS = [":s0", ":s1", ":s2", ":b0", ":b1"]
 parts = st.one_of(
     st.sampled_from([*_PLAIN, "a.b", "select", "0"]), st.sampled_from([0, 0, 1, 2, 7])
 )
-paths = st.builds(
-    lambda head, rest: Path((head, *rest)),
-    st.sampled_from([*_PLAIN, "a.b"]),
-    st.lists(parts, max_size=3),
+paths = st.one_of(
+    st.builds(
+        lambda head, rest: Path((head, *rest)),
+        st.sampled_from([*_PLAIN, "a.b"]),
+        st.lists(parts, max_size=3),
+    ),
+    st.sampled_from(_PLAIN).map(lambda name: Path((name,))),
+    st.sampled_from([0, 1, 2, 3, 7, 9]).map(lambda index: Path(("b", index))),
+    st.sampled_from(_PLAIN).map(lambda name: Path(("c", name))),
 )
 
 
@@ -308,7 +313,17 @@ def _sets(kind: str, elements: st.SearchStrategy[str]) -> st.SearchStrategy[dict
     return lists.map(lambda content: {kind: content})
 
 
+# What expressions compare with, sets in another order; so comparisons are often close.
+_known = st.sampled_from(
+    [
+        {kind: content[::-1] if kind in ("SS", "NS", "BS") else content}
+        for value in VALUES.values()
+        for kind, content in value.items()
+    ]
+)
 scalars: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    _known,
+    _known,
     _strings.map(lambda content: {"S": content}),
     _numbers.map(lambda content: {"N": content}),
     _binaries.map(lambda content: {"B": content}),
@@ -327,4 +342,16 @@ values: st.SearchStrategy[dict[str, Any]] = st.recursive(
     ),
     max_leaves=8,
 )
-items = st.dictionaries(st.sampled_from([*_PLAIN, "a.b"]), values, max_size=5)
+_lists = st.lists(scalars, max_size=3).map(lambda content: {"L": content})
+_maps = st.dictionaries(_member_names, st.one_of(scalars, _lists), max_size=4)
+# One attribute is a list and one a map more often than not: paths shall lead somewhere.
+items = st.fixed_dictionaries(
+    {},
+    optional={
+        "a": st.one_of(_known, values),
+        "b": st.one_of(_lists, _lists, values),
+        "c": st.one_of(_maps.map(lambda content: {"M": content}), values),
+        "x": st.one_of(_known, values),
+        "a.b": values,
+    },
+)

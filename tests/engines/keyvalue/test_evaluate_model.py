@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import orjson
@@ -16,13 +17,26 @@ from engines.keyvalue.parse.attribute_values import canonical_item
 from engines.keyvalue.parse.expressions.checks import branches
 from engines.keyvalue.parse.expressions.trees import (
     Action,
+    AddAction,
+    Arithmetic,
+    Between,
     Branch,
+    Compare,
     Condition,
+    DeleteAction,
+    Function,
+    IfNotExists,
+    In,
+    ListAppend,
     Not,
     Path,
     Projection,
+    RemoveAction,
+    SetAction,
+    Size,
     Test,
     Update,
+    Value,
 )
 from engines.keyvalue.values import Item
 from tests.engines.keyvalue.expression_model import Model, RefusedError, find, natural
@@ -46,16 +60,57 @@ def test_conditions(drawn: tuple[Test, str], item: Item) -> None:
     assert matches(Condition(Not(test), VALUES), item) is not holds
 
 
+CLOSE: list[dict[str, Any]] = [
+    *VALUES.values(),
+    {"S": "b"},
+    {"S": "aab"},
+    {"N": "0"},
+    {"N": "10"},
+    {"B": ""},
+    {"B": "/w=="},
+    {"B": "fw=="},
+    {"B": "YWE="},
+    {"B": "YQBi"},
+    {"SS": ["ab", "a"]},
+    {"SS": ["a"]},
+    {"NS": ["2.5", "1"]},
+    {"BS": ["YWI=", "YQ=="]},
+    {"L": []},
+    {"L": [{"SS": ["ab", "a"]}, {"N": "1"}, {"B": "YQ=="}]},
+    {"L": [{"N": "1"}, {"S": "a"}]},
+    {"M": {}},
+    {"M": {"x": {"SS": ["ab", "a"]}}},
+    {"M": {"x": {"SS": ["a", "ab"]}}},
+    {"BOOL": False},
+]
+
+
+def test_every_operator_between_every_two_kinds_of_values() -> None:
+    a, b = Path(("a",)), Path(("b",))
+    tests: list[Test] = [
+        *(Compare(op, a, b) for op in ("=", "<>", "<", "<=", ">", ">=")),
+        *(Compare(op, Size(a), Size(b)) for op in ("=", "<>", "<")),
+        Function("begins_with", (a, b)),
+        Function("contains", (a, b)),
+        In(a, (Value(":s1"), b)),
+        Between(a, b, Value(":n2")),
+        Between(Value(":s1"), a, b),
+    ]
+    for one, two in itertools.product([None, *CLOSE], repeat=2):
+        item = {name: value for name, value in (("a", one), ("b", two)) if value is not None}
+        model = Model(item, VALUES)
+        for test in tests:
+            assert matches(Condition(test, VALUES), item) is model.holds(test), (test, one, two)
+
+
 def tree(paths: list[Path]) -> Branch:
     branch, problem = branches(paths)
     assert problem is None
     return branch
 
 
-@settings(max_examples=300)
-@given(update_texts(), items)
-def test_updates(drawn: tuple[tuple[Action, ...], str], item: Item) -> None:
-    actions, _ = drawn
+def check_update(actions: tuple[Action, ...], item: Item) -> None:
+    """Compare an update with that of the model."""
     before = copy.deepcopy(item)
     made = Update(actions, VALUES, tree([action.path for action in actions]))
     refusal: str | None = None
@@ -69,12 +124,60 @@ def test_updates(drawn: tuple[tuple[Action, ...], str], item: Item) -> None:
     except DynamoError as error:
         assert error.message == refusal
     else:
-        assert refusal is None
+        assert refusal is None, actions
         assert {name: natural(value) for name, value in after.items()} == expected
         # What is stored is canonical: numbers in their one text, sets without twins.
         assert canonical_item(after) == after
         assert orjson.loads(orjson.dumps(after)) == after
     assert item == before
+
+
+def test_every_action_on_every_kind_of_value() -> None:
+    a, sets = Path(("a",)), [":ss", ":ns", ":bs"]
+    actions: list[Action] = [
+        *(AddAction(a, Value(name)) for name in [":n0", ":n2", *sets]),
+        *(DeleteAction(a, Value(name)) for name in sets),
+        *(SetAction(a, Arithmetic(op, a, Value(":n2"))) for op in "+-"),
+        SetAction(Path(("x",)), Arithmetic("-", Value(":n2"), a)),
+        SetAction(a, ListAppend(a, Value(":l"))),
+        SetAction(a, ListAppend(IfNotExists(a, Value(":l")), a)),
+        SetAction(Path(("x",)), IfNotExists(a, Value(":nil"))),
+        SetAction(Path(("a", "x")), Value(":nil")),
+        SetAction(Path(("a", 1)), Value(":nil")),
+        RemoveAction(Path(("a", "x"))),
+        RemoveAction(Path(("a", 0))),
+        RemoveAction(a),
+    ]
+    for value, action in itertools.product([None, *CLOSE], actions):
+        check_update((action,), {} if value is None else {"a": value})
+        # The same one level down.
+        check_update((action,), {"a": {"L": [value]} if value else {"M": {}}})
+
+
+def test_every_two_changes_of_elements_of_a_list() -> None:
+    item: Item = {"b": {"L": [{"N": "0"}, {"L": [{"N": "10"}, {"N": "11"}]}, {"N": "2"}]}}
+    paths = [Path(("b", index)) for index in (0, 1, 2, 3, 4, 9)]
+    paths += [Path(("b", 1, index)) for index in (0, 1, 2, 5)]
+    changes: list[Action] = [
+        action
+        for path in paths
+        for action in (
+            SetAction(path, Value(":s1")),
+            SetAction(path, Path(("b", 2))),
+            RemoveAction(path),
+            AddAction(path, Value(":n2")),
+            DeleteAction(path, Value(":ss")),
+        )
+    ]
+    for one, two in itertools.product(changes, repeat=2):
+        if branches([one.path, two.path])[1] is None:
+            check_update((one, two), item)
+
+
+@settings(max_examples=300)
+@given(update_texts(), items)
+def test_updates(drawn: tuple[tuple[Action, ...], str], item: Item) -> None:
+    check_update(drawn[0], item)
 
 
 @given(projection_texts(), items)
@@ -99,6 +202,7 @@ def count(part: Item, paths: tuple[Path, ...]) -> int:
         if way in ends:
             return 1
         [(kind, content)] = value.items()
+        assert content, "a document that nothing is asked of"
         if kind == "M":
             return sum(ends_below(member, (*way, name)) for name, member in content.items())
         # Elements have closed up, so each is any of the indexes that are asked for.
