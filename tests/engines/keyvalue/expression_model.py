@@ -82,7 +82,9 @@ class Model:
         found = self.value(operand.of)
         if found is None or found[0] in ("N", "BOOL", "NULL"):
             return None
-        content = found[1].encode() if found[0] == "S" else found[1]
+        content = found[1]
+        if found[0] == "S":
+            return "N", Decimal(sum(1 + (ord(char) > 0xFFFF) for char in content))
         return "N", Decimal(len(content))
 
     def order(self, left: Natural | None, right: Natural | None) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import orjson
 
 from engines.keyvalue.errors import validation
-from engines.keyvalue.parse import legacy
 from engines.keyvalue.parse.attribute_values import MANY_TYPES, canonical_item
 from engines.keyvalue.parse.operations import steps
 from engines.keyvalue.parse.operations.members import (
@@ -54,8 +53,7 @@ def _reads(parsed: Parsed) -> None:
     for wanted in tables:
         wanted["Keys"] = [canonical_item(key) for key in wanted["Keys"]]
         steps.check_attributes_to_get(wanted)
-        expressions = steps.read_expressions(wanted, ("ProjectionExpression",))
-        parsed.parts.append(legacy.completed(wanted, expressions))
+        parsed.parts.append(steps.read_expressions(wanted, ("ProjectionExpression",)))
         distinct = {orjson.dumps(key, option=orjson.OPT_SORT_KEYS) for key in wanted["Keys"]}
         if len(distinct) < len(wanted["Keys"]):
             raise validation("Provided list of item keys contains duplicates")
