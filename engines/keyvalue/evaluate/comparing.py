@@ -16,6 +16,7 @@ from engines.keyvalue.parse.ordering import RANKS
 from engines.keyvalue.values import AttributeValue
 
 _UNSIZED = frozenset(("N", "BOOL", "NULL"))
+SCALARS = frozenset(("S", "N", "B", "BOOL", "NULL"))
 SETS = frozenset(("SS", "NS", "BS"))
 # The type of a set's elements.
 _ELEMENTS: Mapping[str, str] = {"SS": "S", "NS": "N", "BS": "B"}
@@ -25,20 +26,21 @@ _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt,
 
 def equal(one: AttributeValue, two: AttributeValue) -> bool:
     """Tell whether two values are equal: of one type, sets in any order, documents deep."""
-    if one == two:
-        return True
     for kind, content in one.items():
         other = two.get(kind)
         if other is None:
             return False
-        if kind in SETS:
-            return len(content) == len(other) and set(content) == set(other)
+        if kind in SCALARS:
+            return bool(content == other)
+        if len(content) != len(other):
+            return False
         if kind == "L":
-            return len(content) == len(other) and all(map(equal, content, other))
+            return all(map(equal, content, other))
         if kind == "M":
             return content.keys() == other.keys() and all(
                 equal(value, other[name]) for name, value in content.items()
             )
+        return bool(content == other) or set(content) == set(other)
     return False
 
 
@@ -86,5 +88,8 @@ def contains(value: AttributeValue, part: AttributeValue) -> bool:
             element = part.get(_ELEMENTS[kind])
             return element is not None and element in content
         if kind == "L":
+            # A scalar is found at C's speed; only documents and sets can be equal and look unlike.
+            if not SCALARS.isdisjoint(part):
+                return part in content
             return any(equal(element, part) for element in content)
     return False

@@ -21,7 +21,6 @@ from engines.keyvalue.parse.expressions.trees import (
     Operand,
     Or,
     Path,
-    Test,
     Value,
     Values,
 )
@@ -37,13 +36,16 @@ def matches(condition: Condition | None, item: Item | None) -> bool:
     """
     if condition is None:
         return True
-    return _holds(condition.test, _NO_ITEM if item is None else item, condition.values)
+    scope = _Scope(_NO_ITEM if item is None else item, condition.values)
+    return _TESTS[type(condition.test)](condition.test, scope)
 
 
 def resolve(path: Path, item: Item) -> AttributeValue | None:
     """Return the value that a path leads to, or None."""
     parts = path.parts
     value: AttributeValue | None = item.get(parts[0])  # type: ignore[arg-type]
+    if len(parts) == 1:
+        return value
     for part in parts[1:]:
         if value is None:
             return None
@@ -55,73 +57,96 @@ def resolve(path: Path, item: Item) -> AttributeValue | None:
     return value
 
 
-def _holds(test: Test, item: Item, values: Values) -> bool:
-    return _TESTS[type(test)](test, item, values)
+class _Scope:
+    """What one evaluation is about. `equals` are documents and sets that were compared already.
+
+    A condition may compare the same two hundreds of times; values keep their identity meanwhile.
+    """
+
+    __slots__ = ("equals", "item", "values")
+
+    def __init__(self, item: Item, values: Values) -> None:
+        self.item = item
+        self.values = values
+        self.equals: dict[tuple[int, int], bool] = {}
+
+    def operand(self, operand: Operand) -> AttributeValue | None:
+        """Return the value of an operand, or None."""
+        if isinstance(operand, Value):
+            return self.values[operand.name]
+        if isinstance(operand, Path):
+            return resolve(operand, self.item)
+        value = self.operand(operand.of)
+        found = comparing.size(value) if value is not None else None
+        return None if found is None else {"N": str(found)}
+
+    def equal(self, one: AttributeValue, two: AttributeValue) -> bool:
+        """Tell whether two values are equal."""
+        for kind in one:
+            if kind not in two:
+                return False
+            if kind in comparing.SCALARS:
+                return one == two
+        pair = id(one), id(two)
+        found = self.equals.get(pair)
+        if found is None:
+            found = self.equals[pair] = comparing.equal(one, two)
+        return found
 
 
-def _operand(operand: Operand, item: Item, values: Values) -> AttributeValue | None:
-    if isinstance(operand, Value):
-        return values[operand.name]
-    if isinstance(operand, Path):
-        return resolve(operand, item)
-    value = _operand(operand.of, item, values)
-    found = comparing.size(value) if value is not None else None
-    return None if found is None else {"N": str(found)}
-
-
-def _and(test: And, item: Item, values: Values) -> bool:
+def _and(test: And, scope: _Scope) -> bool:
     for term in test.terms:  # noqa: SIM110 - a generator would double the cost
-        if not _TESTS[type(term)](term, item, values):
+        if not _TESTS[type(term)](term, scope):
             return False
     return True
 
 
-def _or(test: Or, item: Item, values: Values) -> bool:
+def _or(test: Or, scope: _Scope) -> bool:
     for term in test.terms:  # noqa: SIM110 - a generator would double the cost
-        if _TESTS[type(term)](term, item, values):
+        if _TESTS[type(term)](term, scope):
             return True
     return False
 
 
-def _not(test: Not, item: Item, values: Values) -> bool:
+def _not(test: Not, scope: _Scope) -> bool:
     # One frame a level: 300 of them are allowed.
-    return not _TESTS[type(test.term)](test.term, item, values)
+    return not _TESTS[type(test.term)](test.term, scope)
 
 
-def _compare(test: Compare, item: Item, values: Values) -> bool:
-    left = _operand(test.left, item, values)
-    right = _operand(test.right, item, values)
+def _compare(test: Compare, scope: _Scope) -> bool:
+    left = scope.operand(test.left)
+    right = scope.operand(test.right)
     if left is None or right is None:
         return test.op == "<>"
     if test.op == "=":
-        return comparing.equal(left, right)
+        return scope.equal(left, right)
     if test.op == "<>":
-        return not comparing.equal(left, right)
+        return not scope.equal(left, right)
     return comparing.ordered(test.op, left, right)
 
 
-def _between(test: Between, item: Item, values: Values) -> bool:
-    value = _operand(test.of, item, values)
-    low = _operand(test.low, item, values)
-    high = _operand(test.high, item, values)
+def _between(test: Between, scope: _Scope) -> bool:
+    value = scope.operand(test.of)
+    low = scope.operand(test.low)
+    high = scope.operand(test.high)
     if value is None or low is None or high is None:
         return False
     return comparing.ordered(">=", value, low) and comparing.ordered("<=", value, high)
 
 
-def _in(test: In, item: Item, values: Values) -> bool:
-    value = _operand(test.of, item, values)
+def _in(test: In, scope: _Scope) -> bool:
+    value = scope.operand(test.of)
     if value is None:
         return False
     for operand in test.options:
-        option = _operand(operand, item, values)
-        if option is not None and comparing.equal(value, option):
+        option = scope.operand(operand)
+        if option is not None and scope.equal(value, option):
             return True
     return False
 
 
-def _function(test: Function, item: Item, values: Values) -> bool:
-    args = [_operand(operand, item, values) for operand in test.args]
+def _function(test: Function, scope: _Scope) -> bool:
+    args = [scope.operand(operand) for operand in test.args]
     return _FUNCTIONS[test.name](*args)
 
 
@@ -150,7 +175,7 @@ def _not_contains(value: AttributeValue | None, part: AttributeValue | None) -> 
     return value is not None and part is not None and not comparing.contains(value, part)
 
 
-_TESTS: Mapping[type, Callable[[Any, Item, Values], bool]] = {
+_TESTS: Mapping[type, Callable[[Any, _Scope], bool]] = {
     And: _and,
     Between: _between,
     Compare: _compare,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from engines.keyvalue.capacity import ITEM_BYTES_MAX, value_size
@@ -35,7 +36,7 @@ from engines.keyvalue.parse.expressions.trees import (
     Value,
     Values,
 )
-from engines.keyvalue.parse.ordering import EXACT, number
+from engines.keyvalue.parse.ordering import EXACT
 from engines.keyvalue.values import AttributeValue, Item, type_of
 
 # Digits that surely fit once two such integers are added.
@@ -116,7 +117,7 @@ def total(one: str, op: str, two: str) -> str:
     """
     if len(one) <= _SAFE_DIGITS and len(two) <= _SAFE_DIGITS and "." not in one + two:
         return str(int(one) + int(two) if op == "+" else int(one) - int(two))
-    left, right = number(one), number(two)
+    left, right = Decimal(one), Decimal(two)
     result = EXACT.add(left, right) if op == "+" else EXACT.subtract(left, right)
     if len(EXACT.normalize(result).as_tuple().digits) > DIGITS_MAX:
         raise validation(

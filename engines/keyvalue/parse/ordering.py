@@ -17,17 +17,12 @@ from engines.keyvalue.values import AttributeValue
 EXACT = Context(prec=300)
 
 
-def number(text: str) -> Decimal:
-    """Return the number that a canonical text is."""
-    return EXACT.create_decimal(text)
-
-
 def _same(content: str) -> str:
     return content
 
 
 # What to compare of values of the same type; other types have no order.
-RANKS: Mapping[str, Callable[[str], Any]] = {"S": _same, "N": number, "B": b64decode}
+RANKS: Mapping[str, Callable[[str], Any]] = {"S": _same, "N": Decimal, "B": b64decode}
 
 
 def is_greater(one: AttributeValue, two: AttributeValue) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import Any
 
 import pytest
@@ -297,3 +298,45 @@ def test_equality_is_deep_and_sets_have_no_order() -> None:
     assert not comparing.equal({"SS": ["1"]}, {"SS": ["1", "2"]})
     assert not comparing.equal({"L": [{"S": "a"}]}, {"L": [{"S": "a"}, {"S": "b"}]})
     assert not comparing.equal({"BOOL": False}, {"BOOL": True})
+
+
+LARGE = 60_000
+COSTLY: list[tuple[str, Item, dict[str, Any]]] = [
+    (
+        " OR ".join([f"a IN ({','.join(['b'] * 100)})"] * 18),
+        {
+            "a": {"L": [{"SS": ["a", "b"]}, *[{"N": "1"}] * LARGE, {"S": "x"}]},
+            "b": {"L": [{"SS": ["b", "a"]}, *[{"N": "1"}] * LARGE, {"S": "y"}]},
+        },
+        {},
+    ),
+    (
+        " OR ".join(["a = b"] * 150),
+        {
+            "a": {"SS": [str(place) for place in range(LARGE)]},
+            "b": {"SS": [str(place) for place in range(LARGE, 0, -1)]},
+        },
+        {},
+    ),
+    (
+        " OR ".join(f"contains(a, :v{place})" for place in range(150)),
+        {"a": {"L": [{"NULL": True}] * LARGE}},
+        {f":v{place}": {"S": str(place)} for place in range(150)},
+    ),
+    (
+        " OR ".join(f"contains(a, :v{place})" for place in range(150)),
+        {"a": {"S": "a" * 6 * LARGE}},
+        {f":v{place}": {"S": f"{'a' * 1000}{place}"} for place in range(150)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "item", "values"), COSTLY)
+def test_hundreds_of_looks_at_a_large_item_cost_little(
+    text: str, item: Item, values: dict[str, Any]
+) -> None:
+    condition = reading("Condition", text, values).condition
+    begun = time.process_time()
+    assert not matches(condition, item)
+    # A quarter of a second at most; without care it is ten.
+    assert time.process_time() - begun < 2

@@ -104,12 +104,17 @@ def _pattern(label: str, text: str, aliases: Mapping[str, str], used_aliases: se
     """Return the pattern of a text with a request's names, kept or new."""
     names: tuple[str | None, ...] = ()
     if aliases and "#" in text and len(text) <= EXPRESSION_BYTES_MAX:
-        used = kept_aliases(text) if len(text) <= KEPT_LENGTH_MAX else _new_aliases(text)
+        used = _aliases(text)
         used_aliases.update(used)
         names = tuple([aliases.get(alias) for alias in used])
     if len(text) > KEPT_LENGTH_MAX or sum([len(name or "") for name in names]) > KEPT_LENGTH_MAX:
         return _new_pattern(label, text, names)
     return kept_pattern(label, text, names)
+
+
+def _aliases(text: str) -> tuple[str, ...]:
+    """Return the #names of a text, each once."""
+    return kept_aliases(text) if len(text) <= KEPT_LENGTH_MAX else _new_aliases(text)
 
 
 def _new_aliases(text: str) -> tuple[str, ...]:
@@ -129,7 +134,7 @@ def _new_pattern(label: str, text: str, names: tuple[str | None, ...]) -> Patter
             label,
             f"Expression size has exceeded the maximum allowed size; expression size: {size_bytes}",
         )
-    resolved = dict(zip(_new_aliases(text), names, strict=True)) if names else {}
+    resolved = dict(zip(_aliases(text), names, strict=True)) if names else {}
     if label == "UpdateExpression":
         return update_pattern(UpdateReader(label, text).read(), resolved)
     if label == "ProjectionExpression":
