@@ -68,6 +68,7 @@ class Intervals:
     compare_s: float = 10.0  # versions of records against the database
     flush_s: float = 5.0  # meter, audit and last-used out to the database
     reconnect_max_s: float = 5.0  # back-off while the control database is away
+    look_s: float = 15.0  # for work of instances that is due; longer where there are very many
     snapshot_s: float = 1.0  # at most one write of the last known good in this time
 
 

@@ -50,6 +50,7 @@ from dataplane.server.sessions import Sessions
 from dataplane.server.tls import TlsContext
 from dataplane.server.web.front import HttpFront
 from dataplane.server.web.http_ports import EngineHttpPorts
+from dataplane.server.web.rounds import Rounds
 from engines.kit.contract import EngineSpec, Transport
 from engines.kit.records import InstanceRecord
 
@@ -79,6 +80,7 @@ class Worker:
     def __init__(self, config: Config, engines: Sequence[EngineSpec], number: int) -> None:
         self._config = config
         self._engines = engines
+        self._number = number
         self._placements = {spec.name: spec.placement for spec in engines}
         self._log = logs.get_logger("worker", number=number)
         self._clock = SystemClock()
@@ -141,6 +143,7 @@ class Worker:
         self._table.subscribe(self._pools.follow)
         self._listeners: list[Listener] = []
         self._http_ports: list[EngineHttpPorts] = []
+        self._rounds: list[Rounds] = []
         self._stopping = asyncio.Event()
 
     def _directory(self) -> RecordDirectory:
@@ -189,6 +192,7 @@ class Worker:
             ]
             delivering = tasks.create_task(self._outbox.run())
             await self._open(sockets)
+            following += [tasks.create_task(rounds.run()) for rounds in self._rounds]
             await self._stopping.wait()
             await drain(self.services, self._listeners)
             for ports in self._http_ports:
@@ -239,6 +243,8 @@ class Worker:
         self._table.subscribe(ports.follow)
         if spec.name in self._config.anonymous:
             self._log.warning("anonymous_access", engine=spec.name, tenant="default")
+        if spec.look is not None:
+            self._rounds.append(Rounds(spec, ports, self._table, self._config, self._number))
         front = HttpFront(spec, ports, self._config.bounds)
         self.services.fronts.append(front)
         return front

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from engines.keyvalue.errors import NATIVE
 from engines.keyvalue.http.border import BODY_BYTES_MAX, refuse, serve
+from engines.keyvalue.session.background import look
 from engines.keyvalue.storage import ddl
 from engines.kit.contract import Endpoint, EngineSpec, Placement, Transport
 
@@ -43,6 +44,7 @@ ENGINE = EngineSpec(
     serve=serve,
     body_bytes_max=BODY_BYTES_MAX,
     refuse=refuse,
+    look=look,
     ddl=ddl,
     parts=("table",),
 )

@@ -6,7 +6,7 @@ rest. A spec holds functions and tables, no state.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from engines.kit.errors import NativeError, Reason
 from engines.kit.http.whole import HttpHandler, HttpPorts, HttpRefusal
 from engines.kit.ports import ClientChannel, Pooled, Relay, SessionPorts
+from engines.kit.records import InstanceRecord
 
 
 class Transport(Enum):
@@ -94,6 +95,10 @@ class EngineSpec:
     serve: Callable[[HttpPorts], HttpHandler] | None = None
     body_bytes_max: int = 1024 * 1024
     refuse: HttpRefusal | None = None
+    # Schema engines: looks which of some instances, all in one cell, have work of their own that is
+    # due, and begins it. Called for every instance again and again, so for most it must cost next
+    # to nothing.
+    look: Callable[[HttpPorts, Sequence[InstanceRecord]], Awaitable[None]] | None = None
     # What policies may name inside an instance, as in `iam.RESOURCE_KINDS`; () for one whole.
     parts: tuple[str, ...] = ()
     # Schema engines: the DDL of an empty instance in the schema of this name.
