@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 CONDITIONAL = frozenset({"PATCH", "DELETE"})
 TAGS_BYTES_MAX = 4096
+# An answer's attribute: its JSON, once it is known.
+WRITTEN = "written_json"
 _TAG = re.compile(r'(?:W/)?"[^"\x00-\x20\x7f]*"')
 
 
@@ -40,10 +43,26 @@ class PreconditionRequiredError(ServiceError):
     code = "precondition_required"
 
 
-def etag_of(data: Any) -> str:
-    """Return the strong tag of an answer's data."""
-    digest = hashlib.sha256(JSONRenderer().render(data)).hexdigest()
-    return f'"{digest[:32]}"'
+class TaggedRenderer(JSONRenderer):
+    """Writes an answer's JSON, unless it was written for its tag already."""
+
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        context = renderer_context or {}
+        written: bytes | None = getattr(context.get("response"), WRITTEN, None)
+        # Who accepts JSON with an indent gets the same, written otherwise.
+        if written is None or self.get_indent(accepted_media_type or "", dict(context)) is not None:
+            written = super().render(data, accepted_media_type, renderer_context)
+        return written
+
+
+def etag_of(written: bytes) -> str:
+    """Return the strong tag of an answer's JSON."""
+    return f'"{hashlib.sha256(written).hexdigest()[:32]}"'
 
 
 def precondition_check(api: TenantApi, **kwargs: Any) -> None:
@@ -60,7 +79,7 @@ def precondition_check(api: TenantApi, **kwargs: Any) -> None:
         raise PreconditionRequiredError("send the resource's ETag as If-Match")
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [api.request.path])
-    current = etag_of(api.get(api.request, **kwargs).data)
+    current = etag_of(JSONRenderer().render(api.get(api.request, **kwargs).data))
     if not _names(wanted, current, weak=False):
         raise PreconditionFailedError(
             "the resource has changed since; get it again and look", extra={"etag": current}
@@ -74,10 +93,13 @@ def tagged(api: ServiceApi, response: Response) -> Response:
         return response
     if not isinstance(getattr(response, "data", None), dict | list):
         return response
-    tag = etag_of(response.data)
+    written = JSONRenderer().render(response.data)
+    tag = etag_of(written)
     known = api.request.headers.get("If-None-Match", "")
     if method != "PATCH" and known and _names(known, tag, weak=True):
         response = Response(status=304)
+    else:
+        setattr(response, WRITTEN, written)
     response["ETag"] = tag
     # What is the caller's own is nobody else's, and must be asked for again.
     response.headers.setdefault("Cache-Control", "private, no-cache")

@@ -18,7 +18,11 @@ IDEMPOTENT = OpenApiParameter(
 # Of a list: see `core/pagination.py`.
 PAGE = [
     OpenApiParameter("cursor", str, description="Where a page begins: take it from `next`."),
-    OpenApiParameter("limit", int, description="How many a page holds, up to 200."),
+    OpenApiParameter(
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": 200},
+        description="How many a page holds.",
+    ),
 ]
 
 PROBLEM: dict[str, Any] = {

@@ -21,6 +21,7 @@ from tenants.accounts.models import User
 from tenants.api import rate_limits
 from tenants.api.audited import CHANGING, audited, event_write, wants_dry_run
 from tenants.api.conditional import tagged
+from tenants.api.strict import demand_exact, parameters_once
 from tenants.core.errors import InvalidError
 from tenants.core.pagination import NewestFirst
 from tenants.iam.actors import actor_of_key, actor_of_user
@@ -56,11 +57,12 @@ class ServiceApi(APIView):
 
     def validated(self, form: type[Serializer[Any]]) -> dict[str, Any]:
         """Return the body as `form` reads it."""
+        demand_exact(form(), self.request.data)
         return _read(form, self.request.data)
 
     def query(self, form: type[Serializer[Any]]) -> dict[str, Any]:
         """Return the query parameters as `form` reads them."""
-        return _read(form, self.request.query_params)
+        return _read(form, parameters_once(self.request.query_params))
 
     def _count(self, buckets: list[rate_limits.Bucket]) -> None:
         self.standings = rate_limits.take(buckets)
@@ -111,22 +113,35 @@ class TenantApi(ServiceApi):
             action = self.actions[method]
             # A list shows what the actor may see of it, if that is anything.
             if not (method == "GET" and self.is_narrowed and self.actor.may_somewhere(action)):
-                instance, operation_id = kwargs.get("instance", ""), kwargs.get("operation_id")
-                demand(self.actor, action, instance, operation_id)
+                demand(self.actor, action, **{k: v for k, v in kwargs.items() if k in NAMES})
 
 
-def demand(actor: Actor, action: str, instance: str = "", operation_id: UUID | None = None) -> None:
+# What names the instance that a request is about: arguments of `demand`.
+NAMES = frozenset({"instance", "operation_id", "backup_id"})
+
+
+def demand(
+    actor: Actor,
+    action: str,
+    instance: str = "",
+    operation_id: UUID | None = None,
+    backup_id: UUID | None = None,
+) -> None:
     """Refuse unless `actor` may do `action`, on the instance that is named where one is.
 
     One that does not exist is refused to who has no right on all: nothing shows which do.
     """
     if actor.may(action):
         return
-    found = Instance.objects.filter(tenant=actor.tenant).exclude(status=InstanceStatus.PURGED)
+    every = Instance.objects.filter(tenant=actor.tenant)
+    found = every.exclude(status=InstanceStatus.PURGED)
     if instance:
         found = found.filter(handle=instance)
     elif operation_id is not None:
         found = found.filter(operations=operation_id)
+    elif backup_id is not None:
+        # Backups outlive their instances.
+        found = every.filter(backups=backup_id)
     else:
         found = found.none()
     named = found.values_list("engine", "handle").first()

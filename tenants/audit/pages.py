@@ -44,7 +44,8 @@ class EventView(ConsoleView):
     template = "audit/event.html"
 
     def get(self, request: HttpRequest, event_id: UUID) -> HttpResponse:
-        event = selectors.audit_get(tenant=self.actor.tenant, event_id=event_id)
+        events = selectors.audit_list(tenant=self.actor.tenant)
+        event = selectors.audit_get(events=events, event_id=event_id)
         body = json.loads(event.body)
         text = json.dumps({**body, "chain": event.chain()}, indent=2, ensure_ascii=False)
         return self.page({"event": event, "body": body, "text": text})

@@ -9,14 +9,25 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import BigIntegerField, F, OuterRef, QuerySet, Subquery, TextField
+from django.db.models import (
+    BigIntegerField,
+    F,
+    Func,
+    OuterRef,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+)
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Greatest
 
+from tenants.accounts.actors import Actor
 from tenants.accounts.models import Tenant
 from tenants.audit.chain import moment
 from tenants.audit.models import AuditDrain, AuditEvent, AuditHead, AuditLink, InstanceAudit
 from tenants.core.errors import NotFoundError
+from tenants.instances.selectors import instances_ever_allowed
 
 BATCH_ROWS = 2000
 
@@ -42,6 +53,25 @@ class Search:
     severity: str = ""
     request_id: str = ""
     is_data: bool | None = None
+
+
+def audit_seen(*, actor: Actor, search: Search | None = None) -> QuerySet[AuditEvent]:
+    """Return what `actor` may see of the events: of a whole tenant, or of some instances of it."""
+    found = audit_list(tenant=actor.tenant, search=search)
+    if actor.may("audit.read"):
+        return found
+    seen = instances_ever_allowed(actor=actor, action="audit.read")
+    handles = list(seen.values_list("handle", flat=True))
+    # Targets are `instances/<handle>`, with what is in it behind.
+    return (
+        found.filter(target__startswith="instances/")
+        .annotate(
+            about=Func(
+                F("target"), Value("/"), Value(2), function="split_part", output_field=TextField()
+            )
+        )
+        .filter(about__in=handles)
+    )
 
 
 def audit_list(*, tenant: Tenant, search: Search | None = None) -> QuerySet[AuditEvent]:
@@ -113,9 +143,9 @@ def placed(events: QuerySet[AuditEvent]) -> list[Placed]:
     return [Placed(*row, *places.get(row[0], (None, None, None))) for row in told]
 
 
-def audit_get(*, tenant: Tenant, event_id: UUID) -> Placed:
-    """Return one event of `tenant`, with its place."""
-    found = placed(audit_list(tenant=tenant).filter(event_id=event_id))
+def audit_get(*, events: QuerySet[AuditEvent], event_id: UUID) -> Placed:
+    """Return one of `events`, with its place."""
+    found = placed(events.filter(event_id=event_id))
     if not found:
         raise NotFoundError("there is no such event")
     return found[0]

@@ -153,6 +153,7 @@ class ScheduleChange(serializers.Serializer[BackupSchedule]):
 
 class BackupListApi(TenantApi):
     actions = {"GET": "backups.read"}
+    is_narrowed = True
 
     @extend_schema(
         operation_id="backup_list",
@@ -160,9 +161,12 @@ class BackupListApi(TenantApi):
         responses=BackupOutput(many=True),
     )
     def get(self, request: Request, tenant: str) -> Response:
-        """List the tenant's backups; those of purged instances are kept as long as they were to."""
+        """List the backups that you may see; those of purged instances are kept as they were to."""
         wanted = self.query(BackupFilter)
         rows = selectors.backup_list(tenant=self.actor.tenant)
+        if not self.actor.may("backups.read"):
+            seen = instances.instances_ever_allowed(actor=self.actor, action="backups.read")
+            rows = rows.filter(instance__in=seen.values("pk"))
         if "instance" in wanted:
             rows = rows.filter(instance__handle=wanted["instance"])
         rows = rows.filter(**{key: wanted[key] for key in ("state", "kind") if key in wanted})
@@ -318,6 +322,8 @@ class BackupRestoreApi(TenantApi):
     @idempotent
     def post(self, request: Request, tenant: str, backup_id: UUID) -> Response:
         """Make a new instance with what the backup holds; no instance is ever overwritten."""
+        # Rights on the backup's instance make no other one.
+        self.actor.demand("instances.create")
         operation = services.backup_restore(
             backup=_backup(self, backup_id),
             actor=self.actor.name,

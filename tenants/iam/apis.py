@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -135,7 +135,55 @@ class ApiKeyListApi(TenantApi):
         return Response(_shown_once(made), status=201)
 
 
-class ApiKeyDetailApi(TenantApi):
+class KeyDetailApi(TenantApi):
+    """What is done to one key, whoever's it is: of the tenant's, or of the caller's own."""
+
+    is_own = False
+
+    def patch(self, request: Request, tenant: str, key_id: UUID) -> Response:
+        changes = self.validated(ApiKeyChange)
+        api_key = services.api_key_change(api_key=_find(self, key_id), changes=changes)
+        return Response(ApiKeyOutput(api_key).data)
+
+    def delete(self, request: Request, tenant: str, key_id: UUID) -> Response:
+        services.api_key_revoke(api_key=_find(self, key_id))
+        return Response(status=204)
+
+
+class KeyRerollApi(TenantApi):
+    """A new secret for one key."""
+
+    is_own = False
+
+    @idempotent
+    def post(self, request: Request, tenant: str, key_id: UUID) -> Response:
+        data = self.validated(RerollInput)
+        grace = timedelta(seconds=data["grace_s"]) if "grace_s" in data else None
+        made = services.api_key_reroll(actor=self.actor, api_key=_find(self, key_id), grace=grace)
+        return Response(_shown_once(made))
+
+
+REROLL: dict[str, Any] = {
+    "request": RerollInput,
+    "responses": {200: ApiKeyCreated},
+    "parameters": [IDEMPOTENT],
+}
+
+
+@extend_schema_view(
+    patch=extend_schema(
+        operation_id="api_key_change",
+        request=ApiKeyChange,
+        responses=ApiKeyOutput,
+        description="Rename a key, disable or enable it, change where from and how long it works.",
+    ),
+    delete=extend_schema(
+        operation_id="api_key_revoke",
+        responses={204: None},
+        description="Revoke an API key, and every token exchanged for it, at once.",
+    ),
+)
+class ApiKeyDetailApi(KeyDetailApi):
     actions = {"GET": "api_keys.read", "PATCH": "api_keys.manage", "DELETE": "api_keys.manage"}
 
     @extend_schema(operation_id="api_key_get", responses=ApiKeyOutput)
@@ -143,36 +191,16 @@ class ApiKeyDetailApi(TenantApi):
         """Get one API key."""
         return Response(ApiKeyOutput(_find(self, key_id)).data)
 
-    @extend_schema(operation_id="api_key_change", request=ApiKeyChange, responses=ApiKeyOutput)
-    def patch(self, request: Request, tenant: str, key_id: UUID) -> Response:
-        """Rename a key, disable or enable it, change where from and how long it works."""
-        changes = self.validated(ApiKeyChange)
-        api_key = services.api_key_change(api_key=_find(self, key_id), changes=changes)
-        return Response(ApiKeyOutput(api_key).data)
 
-    @extend_schema(operation_id="api_key_revoke", responses={204: None})
-    def delete(self, request: Request, tenant: str, key_id: UUID) -> Response:
-        """Revoke an API key, and every token exchanged for it, at once."""
-        services.api_key_revoke(api_key=_find(self, key_id))
-        return Response(status=204)
-
-
-class ApiKeyRerollApi(TenantApi):
-    actions = {"POST": "api_keys.manage"}
-
-    @extend_schema(
+@extend_schema_view(
+    post=extend_schema(
         operation_id="api_key_reroll",
-        request=RerollInput,
-        responses={200: ApiKeyCreated},
-        parameters=[IDEMPOTENT],
+        description="Issue a new secret, shown here once; the old one lives on for its grace.",
+        **REROLL,
     )
-    @idempotent
-    def post(self, request: Request, tenant: str, key_id: UUID) -> Response:
-        """Issue a new secret, shown here once; the old one lives on for its grace."""
-        data = self.validated(RerollInput)
-        grace = timedelta(seconds=data["grace_s"]) if "grace_s" in data else None
-        made = services.api_key_reroll(actor=self.actor, api_key=_find(self, key_id), grace=grace)
-        return Response(_shown_once(made))
+)
+class ApiKeyRerollApi(KeyRerollApi):
+    actions = {"POST": "api_keys.manage"}
 
 
 class OwnKeyListApi(TenantApi):
@@ -198,47 +226,39 @@ class OwnKeyListApi(TenantApi):
         return Response(_shown_once(made), status=201)
 
 
-class OwnKeyDetailApi(TenantApi):
+@extend_schema_view(
+    patch=extend_schema(
+        operation_id="own_key_change",
+        request=ApiKeyChange,
+        responses=ApiKeyOutput,
+        description="Rename a key of your own, disable or enable it, change where from it works.",
+    ),
+    delete=extend_schema(
+        operation_id="own_key_revoke",
+        responses={204: None},
+        description="Revoke a key of your own at once.",
+    ),
+)
+class OwnKeyDetailApi(KeyDetailApi):
     actions = {"PATCH": "own_keys.manage", "DELETE": "own_keys.manage"}
-
-    @extend_schema(operation_id="own_key_change", request=ApiKeyChange, responses=ApiKeyOutput)
-    def patch(self, request: Request, tenant: str, key_id: UUID) -> Response:
-        """Rename a key of your own, disable or enable it, change where from it works."""
-        changes = self.validated(ApiKeyChange)
-        api_key = services.api_key_change(api_key=_own(self, key_id), changes=changes)
-        return Response(ApiKeyOutput(api_key).data)
-
-    @extend_schema(operation_id="own_key_revoke", responses={204: None})
-    def delete(self, request: Request, tenant: str, key_id: UUID) -> Response:
-        """Revoke a key of your own at once."""
-        services.api_key_revoke(api_key=_own(self, key_id))
-        return Response(status=204)
+    is_own = True
 
 
-class OwnKeyRerollApi(TenantApi):
-    actions = {"POST": "own_keys.manage"}
-
-    @extend_schema(
+@extend_schema_view(
+    post=extend_schema(
         operation_id="own_key_reroll",
-        request=RerollInput,
-        responses={200: ApiKeyCreated},
-        parameters=[IDEMPOTENT],
+        description="Issue a new secret of a key of your own; the old one lives on for its grace.",
+        **REROLL,
     )
-    @idempotent
-    def post(self, request: Request, tenant: str, key_id: UUID) -> Response:
-        """Issue a new secret of a key of your own; the old one lives on for its grace."""
-        data = self.validated(RerollInput)
-        grace = timedelta(seconds=data["grace_s"]) if "grace_s" in data else None
-        made = services.api_key_reroll(actor=self.actor, api_key=_own(self, key_id), grace=grace)
-        return Response(_shown_once(made))
+)
+class OwnKeyRerollApi(KeyRerollApi):
+    actions = {"POST": "own_keys.manage"}
+    is_own = True
 
 
-def _find(api: TenantApi, key_id: UUID) -> ApiKey:
-    return selectors.api_key_get(tenant=api.actor.tenant, key_id=key_id)
-
-
-def _own(api: TenantApi, key_id: UUID) -> ApiKey:
-    return selectors.api_key_get(tenant=api.actor.tenant, key_id=key_id, member_id=_member_id(api))
+def _find(api: KeyDetailApi | KeyRerollApi, key_id: UUID) -> ApiKey:
+    owner = _member_id(api) if api.is_own else None
+    return selectors.api_key_get(tenant=api.actor.tenant, key_id=key_id, member_id=owner)
 
 
 def _member_id(api: TenantApi) -> UUID:

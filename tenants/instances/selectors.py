@@ -56,21 +56,29 @@ def instance_list(*, tenant: Tenant) -> QuerySet[Instance]:
 
 def instances_allowed(*, actor: Actor, action: str) -> QuerySet[Instance]:
     """Return the instances on which `actor` may do `action`."""
-    rows = instance_list(tenant=actor.tenant)
+    return _allowed(instance_list(tenant=actor.tenant), actor, action)
+
+
+def instance_ever_list(*, tenant: Tenant) -> QuerySet[Instance]:
+    """Return the tenant's instances with the purged ones: their usage still counts."""
+    return Instance.objects.filter(tenant=tenant).order_by("handle")
+
+
+def instances_ever_allowed(*, actor: Actor, action: str) -> QuerySet[Instance]:
+    """Return the instances, purged ones among them, on which `actor` may do `action`."""
+    return _allowed(instance_ever_list(tenant=actor.tenant), actor, action)
+
+
+def _allowed(rows: QuerySet[Instance], actor: Actor, action: str) -> QuerySet[Instance]:
     if actor.may(action):
         return rows
-    named = Instance.objects.filter(tenant=actor.tenant).exclude(status=InstanceStatus.PURGED)
+    named = Instance.objects.filter(pk__in=rows.values("pk"))
     allowed = [
         pk
         for pk, engine, handle in named.values_list("pk", "engine", "handle")
         if actor.may(action, actor.target(engine=engine, instance=handle))
     ]
     return rows.filter(pk__in=allowed)
-
-
-def instance_ever_list(*, tenant: Tenant) -> QuerySet[Instance]:
-    """Return the tenant's instances with the purged ones: their usage still counts."""
-    return Instance.objects.filter(tenant=tenant).order_by("handle")
 
 
 def instance_get(*, tenant: Tenant, handle: str) -> Instance:

@@ -15,7 +15,7 @@ from tenants.api.service_api import ServiceApi, TenantApi
 from tenants.billing.dry_run import RateOutput
 from tenants.billing.selectors import prices_by_plan
 from tenants.core.errors import invalid_field
-from tenants.instances.selectors import instance_ever_list, instance_get
+from tenants.instances.selectors import instance_get, instances_ever_allowed
 from tenants.usage import selectors
 from tenants.usage.models import Plan
 
@@ -100,12 +100,14 @@ class PlanListApi(ServiceApi):
 
 class UsageListApi(TenantApi):
     actions = {"GET": "usage.read"}
+    is_narrowed = True
 
     @extend_schema(operation_id="usage_list", parameters=[PeriodInput], responses=UsageListOutput)
     def get(self, request: Request, tenant: str) -> Response:
-        """Sum the usage of each instance over a period of whole hours; default: the last 24."""
+        """Sum the usage of each instance that you see, over whole hours; default: the last 24."""
         start, stop = _period(self.query(PeriodInput))
-        named = instance_ever_list(tenant=self.actor.tenant).values_list("pk", "handle")
+        seen = instances_ever_allowed(actor=self.actor, action="usage.read")
+        named = seen.values_list("pk", "handle")
         sums = selectors.usage_sum(instances=named, start=start, stop=stop)
         return Response(UsageListOutput({"items": sums}).data)
 

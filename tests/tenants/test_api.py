@@ -125,6 +125,47 @@ def test_refusals_have_stable_codes(
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "errors"),
+    [
+        ("PATCH", "/instances/acme-main", {"deletion_protected": 0}, {"deletion_protected"}),
+        ("PATCH", "/instances/acme-main", {"deletion_protected": "true"}, {"deletion_protected"}),
+        ("PATCH", "/instances/acme-main", {"tags": {"team": 7}}, {"tags"}),
+        ("POST", "/instances", {"name": 7, "engine": "relational", "plan": "lite"}, {"name"}),
+        ("POST", "/budgets", {"name": "b", "amount_micros": "12"}, {"amount_micros"}),
+        (
+            "POST",
+            "/budgets",
+            {"name": "b", "amount_micros": 9, "thresholds": [True]},
+            {"thresholds"},
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_refused_and_not_converted(
+    cast: Cast, script: Script, method: str, path: str, body: Any, errors: set[str]
+) -> None:
+    serving_instance(cast.acme)
+    answer = script.ask(method, path, body)
+    assert (answer.status_code, set(answer.json()["errors"])) == (400, errors)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/instances?limit=many", "limit"),
+        ("/instances?limit=0", "limit"),
+        ("/instances?limit=201", "limit"),
+        ("/instances?limit=2&limit=3", "limit"),
+        ("/instances?plan=lite&plan=standard", "plan"),
+        ("/instances?tag=", "tag"),
+        ("/usage?stop=", "stop"),
+    ],
+)
+def test_a_parameter_that_means_nothing_is_refused(script: Script, path: str, name: str) -> None:
+    answer = script.ask("GET", path)
+    assert (answer.status_code, set(answer.json()["errors"])) == (400, {name})
+
+
 def test_a_broken_body_is_malformed(script: Script) -> None:
     answer = script.client.generic(
         "POST", "/api/v1/tenants/acme/instances", data="{", content_type="application/json"

@@ -102,3 +102,21 @@ def test_the_example_of_a_problem_is_one(document: dict[str, Any]) -> None:
     problem = document["components"]["schemas"]["Problem"]
     (example,) = problem["examples"]
     assert list(Draft202012Validator(problem).iter_errors(example)) == []
+
+
+def test_links_name_operations_and_parameters_that_there_are(document: dict[str, Any]) -> None:
+    operations = {
+        operation["operationId"]: operation
+        for path in document["paths"].values()
+        for operation in path.values()
+    }
+    led_to = set()
+    for operation in operations.values():
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                target = operations[link["operationId"]]
+                known = {each["name"] for each in target["parameters"] if each["in"] == "path"}
+                assert link["parameters"].keys() == known, (operation["operationId"], link)
+                led_to.add(link["operationId"])
+    for name in ("instance_get", "credential_get", "operation_get", "backup_get"):
+        assert name in led_to

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
 from django.test import Client
+from rest_framework.renderers import JSONRenderer
 
 from tenants.accounts.models import MemberRole
 from tenants.audit.models import AuditEvent
@@ -39,6 +41,25 @@ def test_a_tag_stays_while_the_resource_does_and_changes_with_it(alice: Client) 
     changed = patch(alice, {"deletion_protected": False})
     assert changed["ETag"] != first["ETag"]
     assert alice.get(ADDRESS)["ETag"] == changed["ETag"]
+
+
+def test_an_answer_is_written_once_and_its_tag_is_of_what_is_sent(
+    alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    write = JSONRenderer.render
+
+    def counting(self: JSONRenderer, *args: Any, **kwargs: Any) -> bytes:
+        written.append(write(self, *args, **kwargs))
+        return written[-1]
+
+    monkeypatch.setattr(JSONRenderer, "render", counting)
+    answer = alice.get(ADDRESS)
+    assert written == [answer.content]
+    assert answer["ETag"] == f'"{hashlib.sha256(answer.content).hexdigest()[:32]}"'
+    indented = alice.get(ADDRESS, headers={"Accept": "application/json; indent=2"})
+    assert indented.content.startswith(b'{\n  "')
+    assert (indented.json(), indented["ETag"]) == (answer.json(), answer["ETag"])
 
 
 def test_who_has_it_already_gets_304_without_a_body(alice: Client) -> None:

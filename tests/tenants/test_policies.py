@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership
+from tenants.audit.models import AuditEvent
+from tenants.audit.services import audit_write
 from tenants.core.errors import ConflictError, ForbiddenError, InvalidError, LimitError
 from tenants.iam import policies, service_ids
 from tenants.iam.actors import actor_of_user
@@ -18,7 +21,9 @@ from tenants.iam.models import AccessPolicy, ServiceId
 from tenants.iam.policies import Subject, policy_change, policy_create, policy_delete
 from tenants.iam.service_ids import service_id_change, service_id_create, service_id_delete
 from tenants.iam.services import api_key_authenticate, api_key_create
+from tenants.instances.models import Instance, InstanceStatus
 from tests.tenants.cast import Cast, serving_instance, signed_in
+from tests.tenants.host_part import ready_backup
 
 HERE = "192.0.2.7"
 
@@ -95,7 +100,58 @@ def test_lists_hold_what_the_policies_name_and_an_operation_is_its_instances(
     assert ask(token, "POST", "instances", body).status_code == 403
     cloned = ask(token, "POST", "instance-clone", {"name": "dev-3"}, instance=dev.handle)
     assert cloned.status_code == 403
-    assert ask(token, "GET", "usage").status_code == 403
+
+
+def test_usage_backups_and_events_are_those_of_the_instances_that_one_may_see(
+    cast: Cast, service: ServiceId
+) -> None:
+    dev, main = serving_instance(cast.acme, "dev-1"), serving_instance(cast.acme, "main")
+    mine, others = ready_backup(dev), ready_backup(main)
+    events = {}
+    for instance in (dev, main):
+        audit_write(
+            tenant_id=cast.acme.pk,
+            action="weftkit.instance.purge",
+            initiator="system",
+            target=f"instances/{instance.handle}",
+        )
+        event = AuditEvent.objects.get(target=f"instances/{instance.handle}")
+        events[instance.handle] = event.event_id
+    token = api_key_create(actor=cast.owner, name="k", service=service).token
+    for name in ("usage", "backups", "audit"):
+        assert ask(token, "GET", name).status_code == 403
+    policy_create(
+        actor=cast.owner,
+        subject=Subject(service=service),
+        roles=["Administrator"],
+        scope=on("acme-dev-*"),
+    )
+    usage = ask(token, "GET", "usage").json()["items"]
+    assert [item["instance"] for item in usage] == [dev.handle]
+    backups = ask(token, "GET", "backups").json()["items"]
+    assert [item["id"] for item in backups] == [str(mine.pk)]
+    audit = ask(token, "GET", "audit").json()["items"]
+    assert [item["id"] for item in audit] == [str(events[dev.handle])]
+    exported = ask(token, "GET", "audit-export")
+    lines = b"".join(exported.streaming_content).decode().splitlines()
+    assert len(lines) == 1
+    assert dev.handle in lines[0]
+    # One by one too; what is the whole tenant's stays closed.
+    assert ask(token, "GET", "audit-event", event_id=events[dev.handle]).status_code == 200
+    assert ask(token, "GET", "audit-event", event_id=events[main.handle]).status_code == 404
+    assert ask(token, "GET", "backup", backup_id=mine.pk).status_code == 200
+    assert ask(token, "PATCH", "backup", {"is_held": True}, backup_id=mine.pk).status_code == 200
+    assert ask(token, "GET", "backup", backup_id=others.pk).status_code == 403
+    assert ask(token, "DELETE", "backup", backup_id=others.pk).status_code == 403
+    restored = ask(token, "POST", "backup-restore", {"name": "again"}, backup_id=mine.pk)
+    assert restored.status_code == 403
+    assert ask(token, "GET", "audit-head").status_code == 403
+    # A purged instance's usage and backups are still its own.
+    Instance.objects.filter(pk=dev.pk).update(
+        status=InstanceStatus.PURGED, quarantined_at=timezone.now(), purge_after=timezone.now()
+    )
+    assert [item["instance"] for item in ask(token, "GET", "usage").json()["items"]] == [dev.handle]
+    assert ask(token, "GET", "backup", backup_id=mine.pk).status_code == 200
 
 
 def test_a_policy_by_engine_covers_the_instances_of_that_engine(

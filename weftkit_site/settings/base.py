@@ -204,7 +204,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["tenants.core.parsers.BoundedJSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["tenants.api.conditional.TaggedRenderer"],
     "DEFAULT_PAGINATION_CLASS": "tenants.core.pagination.NewestFirst",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "tenants.core.problems.exception_to_problem",
@@ -235,6 +235,7 @@ SPECTACULAR_SETTINGS = {
         "tenants.api.schema.add_problems",
         "tenants.api.examples.add_examples",
         "tenants.api.samples.add_samples",
+        "tenants.api.links.add_links",
     ],
     "ENUM_NAME_OVERRIDES": {
         "AuditDrainKind": "tenants.audit.models.DrainKind",
