@@ -8,15 +8,16 @@ from uuid import UUID
 
 from django.db.models import Sum
 
-from tenants.billing.measuring import has_changed, measure
+from tenants.billing.measuring import has_changed, late_months, measure
 from tenants.billing.models import BillingAccount, InvoiceLine, InvoiceState
-from tenants.billing.months import month_before
+from tenants.billing.months import month_after, month_before
 from tenants.billing.rating import Billed, Key, Rated, late, rate
 from tenants.billing.selectors import price_segments, tariffs_of
 from tenants.instances.models import Instance
 
-# For how many invoiced months usage that comes in late is still looked for.
-LATE_MONTHS = 3
+# For so many invoiced months every change is looked for. Of those before only counted usage can
+# come in late, and its coming in is noted.
+RECENT_MONTHS = 3
 
 
 def rated(*, tenant_id: UUID, start: datetime, stop: datetime, until: datetime) -> list[Rated]:
@@ -34,16 +35,19 @@ def rated_with_late(
     *, account: BillingAccount, start: datetime, stop: datetime, until: datetime
 ) -> list[Rated]:
     """Rate a month, and what of the invoiced months before is not on their invoices."""
-    lines = rated(tenant_id=account.tenant_id, start=start, stop=stop, until=until)
-    last = start
-    for _ in range(LATE_MONTHS):
+    tenant_id = account.tenant_id
+    lines = rated(tenant_id=tenant_id, start=start, stop=stop, until=until)
+    changed, last = [], start
+    for _ in range(RECENT_MONTHS):
         first = month_before(last)
-        if last <= account.billed_until and has_changed(
-            tenant_id=account.tenant_id, start=first, stop=last
-        ):
-            whole = rated(tenant_id=account.tenant_id, start=first, stop=last, until=last)
-            lines += late(whole, billed(tenant_id=account.tenant_id, start=first, stop=last))
+        if has_changed(tenant_id=tenant_id, start=first, stop=last):
+            changed.append(first)
         last = first
+    for first in [*changed, *late_months(tenant_id=tenant_id, before=last)]:
+        end = month_after(first)
+        if end <= account.billed_until:
+            whole = rated(tenant_id=tenant_id, start=first, stop=end, until=end)
+            lines += late(whole, billed(tenant_id=tenant_id, start=first, stop=end))
     return lines
 
 

@@ -1,7 +1,9 @@
 """Reads: what a tenant's instances used in a period, by plan and meter, as whole numbers.
 
-Capacity comes from the terms of plans, to the second. The rest comes from hours; an hour belongs to
-the plan that the instance had for the longest part of it, or last had before it.
+Capacity comes from the terms of plans, to the second. What is counted comes from hours, and within
+an hour it belongs to the plan that held when it was used, or that the instance last had. What is
+held (storage, memory, backups) is one sample an hour: it belongs to the plan that the instance had
+for the longest part of the hour, or last had before it.
 """
 
 from __future__ import annotations
@@ -28,35 +30,71 @@ GROUP BY 1, 2 ORDER BY 1, 2
 
 # One row an instance and plan; the gauges twice: all of it, and what is above the included part.
 HOURS = """
-SELECT hours.instance_id, plan.name,
-    sum(hours.read_units), sum(hours.write_units), sum(hours.query_units), sum(hours.bytes_out),
-    sum(coalesce(hours.storage_bytes, 0)),
-    sum(greatest(coalesce(hours.storage_bytes, 0) - coalesce(storage.included, 0), 0)),
-    sum(coalesce(hours.memory_bytes, 0)),
-    sum(greatest(coalesce(hours.memory_bytes, 0) - coalesce(memory.included, 0), 0)),
-    sum(coalesce(hours.backup_bytes, 0)),
-    sum(greatest(coalesce(hours.backup_bytes, 0) - coalesce(backup.included, 0), 0))
-FROM usage_usagehour AS hours
-JOIN instances_instance AS instance ON instance.id = hours.instance_id
-LEFT JOIN LATERAL (
-    SELECT term.plan_id FROM usage_planterm AS term
-    WHERE term.instance_id = hours.instance_id
-        AND term.started_at < hours.hour + interval '1 hour'
-    ORDER BY greatest(
-        least(coalesce(term.ended_at, hours.hour + interval '1 hour'),
-              hours.hour + interval '1 hour') - greatest(term.started_at, hours.hour),
-        interval '0'
-    ) DESC, term.started_at DESC, term.id DESC LIMIT 1
-) AS held ON true
-JOIN usage_plan AS plan ON plan.id = coalesce(held.plan_id, instance.plan_id)
-LEFT JOIN billing_price AS storage ON storage.price_list_id = %(price_list)s
-    AND storage.plan = plan.name AND storage.meter = 'storage'
-LEFT JOIN billing_price AS memory ON memory.price_list_id = %(price_list)s
-    AND memory.plan = plan.name AND memory.meter = 'memory'
-LEFT JOIN billing_price AS backup ON backup.price_list_id = %(price_list)s
-    AND backup.plan = plan.name AND backup.meter = 'backup'
-WHERE instance.tenant_id = %(tenant)s AND hours.hour >= %(start)s AND hours.hour < %(until)s
-GROUP BY 1, 2 ORDER BY 1, 2
+WITH hours AS (
+    SELECT total.*, instance.plan_id AS plan_now
+    FROM usage_usagehour AS total JOIN instances_instance AS instance
+        ON instance.id = total.instance_id
+    WHERE instance.tenant_id = %(tenant)s AND total.hour >= %(start)s AND total.hour < %(until)s
+), shares AS (
+    SELECT share.* FROM usage_usageshare AS share JOIN hours USING (instance_id, hour)
+), counted AS (
+    -- What was used in plans that began within the hour,
+    SELECT instance_id, plan_id, read_units, write_units, query_units, bytes_out FROM shares
+    UNION ALL
+    -- and the rest, in the plan that held at its beginning, or in the first one ever.
+    SELECT hours.instance_id, coalesce(held.plan_id, hours.plan_now),
+        hours.read_units - coalesce(begun.read_units, 0),
+        hours.write_units - coalesce(begun.write_units, 0),
+        hours.query_units - coalesce(begun.query_units, 0),
+        hours.bytes_out - coalesce(begun.bytes_out, 0)
+    FROM hours LEFT JOIN LATERAL (
+        SELECT term.plan_id FROM usage_planterm AS term
+        WHERE term.instance_id = hours.instance_id
+            AND (term.ended_at IS NULL OR term.ended_at > term.started_at)
+        ORDER BY term.started_at <= hours.hour DESC,
+            CASE WHEN term.started_at <= hours.hour THEN term.started_at END DESC,
+            term.started_at, term.id DESC LIMIT 1
+    ) AS held ON true
+    LEFT JOIN (
+        SELECT instance_id, hour, sum(read_units) AS read_units, sum(write_units) AS write_units,
+            sum(query_units) AS query_units, sum(bytes_out) AS bytes_out
+        FROM shares GROUP BY 1, 2
+    ) AS begun ON begun.instance_id = hours.instance_id AND begun.hour = hours.hour
+), lasting AS (
+    SELECT hours.instance_id, coalesce(held.plan_id, hours.plan_now) AS plan_id,
+        coalesce(storage_bytes, 0) AS storage, coalesce(memory_bytes, 0) AS memory,
+        coalesce(backup_bytes, 0) AS backup
+    FROM hours LEFT JOIN LATERAL (
+        SELECT term.plan_id FROM usage_planterm AS term
+        WHERE term.instance_id = hours.instance_id
+            AND term.started_at < hours.hour + interval '1 hour'
+        ORDER BY greatest(
+            least(coalesce(term.ended_at, hours.hour + interval '1 hour'),
+                  hours.hour + interval '1 hour') - greatest(term.started_at, hours.hour),
+            interval '0'
+        ) DESC, term.started_at DESC, term.id DESC LIMIT 1
+    ) AS held ON true
+), pieces AS (
+    SELECT counted.instance_id, plan.name, counted.read_units, counted.write_units,
+        counted.query_units, counted.bytes_out, 0::bigint AS storage, 0::bigint AS storage_over, 0::bigint AS memory,
+        0::bigint AS memory_over, 0::bigint AS backup, 0::bigint AS backup_over
+    FROM counted JOIN usage_plan AS plan ON plan.id = counted.plan_id
+    UNION ALL
+    SELECT lasting.instance_id, plan.name, 0, 0, 0, 0,
+        lasting.storage, greatest(lasting.storage - coalesce(storage.included, 0), 0),
+        lasting.memory, greatest(lasting.memory - coalesce(memory.included, 0), 0),
+        lasting.backup, greatest(lasting.backup - coalesce(backup.included, 0), 0)
+    FROM lasting JOIN usage_plan AS plan ON plan.id = lasting.plan_id
+    LEFT JOIN billing_price AS storage ON storage.price_list_id = %(price_list)s
+        AND storage.plan = plan.name AND storage.meter = 'storage'
+    LEFT JOIN billing_price AS memory ON memory.price_list_id = %(price_list)s
+        AND memory.plan = plan.name AND memory.meter = 'memory'
+    LEFT JOIN billing_price AS backup ON backup.price_list_id = %(price_list)s
+        AND backup.plan = plan.name AND backup.meter = 'backup'
+)
+SELECT instance_id, name, sum(read_units), sum(write_units), sum(query_units), sum(bytes_out),
+    sum(storage), sum(storage_over), sum(memory), sum(memory_over), sum(backup), sum(backup_over)
+FROM pieces GROUP BY 1, 2 ORDER BY 1, 2
 """
 COUNTERS = (Meter.READ_UNITS, Meter.WRITE_UNITS, Meter.QUERY_UNITS, Meter.BYTES_OUT)
 GAUGES = (Meter.STORAGE, Meter.MEMORY, Meter.BACKUP)
@@ -69,6 +107,13 @@ SELECT EXISTS (
     WHERE instance.tenant_id = %(tenant)s AND hours.hour >= %(start)s AND hours.hour < %(stop)s
         AND hours.updated_at >= %(stop)s
 )
+"""
+
+# Months before a moment for which usage came in after they had ended.
+LATE = """
+SELECT DISTINCT late.month FROM usage_latemonth AS late
+JOIN instances_instance AS instance ON instance.id = late.instance_id
+WHERE instance.tenant_id = %s AND late.month < %s ORDER BY 1 DESC
 """
 
 
@@ -111,6 +156,13 @@ def has_changed(*, tenant_id: UUID, start: datetime, stop: datetime) -> bool:
         cursor.execute(CHANGED, {"tenant": tenant_id, "start": start, "stop": stop})
         row = cursor.fetchone()
     return bool(row and row[0])
+
+
+def late_months(*, tenant_id: UUID, before: datetime) -> list[datetime]:
+    """Return the months before `before` with usage that came after their end, newest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(LATE, [tenant_id, before])
+        return [row[0] for row in cursor.fetchall()]
 
 
 def _by_meter(figures: Sequence[int]) -> list[tuple[str, int, int]]:

@@ -332,16 +332,44 @@ class Notice(BaseModel):
     text = models.CharField(max_length=1000)
     data = models.JSONField(default=dict)
     resolved_at = models.DateTimeField(null=True, blank=True)
+    # When the last of its mails went out.
     mailed_at = models.DateTimeField(null=True, blank=True)
-    mail_attempts = models.PositiveSmallIntegerField(default=0)
-    mail_after = models.DateTimeField(default=timezone.now)
+    is_addressed = models.BooleanField(default=False)
 
     class Meta:
         indexes = [
             models.Index(
-                fields=["mail_after"],
-                condition=models.Q(mailed_at__isnull=True),
-                name="notice_to_mail",
+                fields=["id"],
+                condition=models.Q(is_addressed=False),
+                name="notice_to_address",
             ),
             models.Index(fields=["tenant", "resolved_at"], name="notice_by_tenant"),
+        ]
+
+
+class NoticeMail(BaseModel):
+    """A notice on its way to one reader.
+
+    Claimed before it is sent, so that it goes once. One that stays claimed and never becomes sent
+    was taken by a worker that died, or by a mail server that did not answer: nobody knows, and it
+    is not sent again.
+    """
+
+    notice = models.ForeignKey(Notice, on_delete=models.CASCADE, related_name="mails")
+    email = models.EmailField()
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    send_after = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["notice", "email"], name="notice_mail_is_one")
+        ]
+        indexes = [
+            models.Index(
+                fields=["send_after"],
+                condition=models.Q(claimed_at__isnull=True, sent_at__isnull=True),
+                name="notice_mail_to_send",
+            )
         ]

@@ -1,5 +1,6 @@
 """Plan (a version of limits); UsageHour and UsageMinute (what was used), PlanTerm (who had which
-plan when), UsageClaim (which deltas were counted).
+plan when), UsageShare and LateMonth (what invoices must know of hours), UsageClaim (which deltas
+were counted).
 """
 
 from __future__ import annotations
@@ -80,6 +81,43 @@ class UsageHour(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["instance_id", "hour"], name="usage_hour_is_unique")
+        ]
+
+
+class UsageShare(models.Model):
+    """What of an hour was used in a plan that began within it; the rest is the plan's before.
+
+    Hours without a change of plan have none.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    instance_id = models.UUIDField()
+    hour = models.DateTimeField()
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="+")
+    read_units = models.BigIntegerField(default=0)
+    write_units = models.BigIntegerField(default=0)
+    query_units = models.BigIntegerField(default=0)
+    bytes_out = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["instance_id", "hour", "plan"], name="usage_share_is_unique"
+            )
+        ]
+
+
+class LateMonth(models.Model):
+    """A month of an instance for which usage came in after its end, however long after."""
+
+    id = models.BigAutoField(primary_key=True)
+    instance_id = models.UUIDField()
+    month = models.DateTimeField()
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["instance_id", "month"], name="late_month_is_unique")
         ]
 
 

@@ -18,7 +18,8 @@ GAUGE_GAP_MAX = timedelta(days=31)
 CLAIM_RETENTION = timedelta(days=35)
 
 # One statement, so one transaction: rows leave the intake, their keys are claimed, and what was
-# newly claimed is added up. SKIP LOCKED lets roll-ups run side by side; the order of the last
+# newly claimed is added up: in its hour, in the plan that began within the hour, in its month if
+# that is over. SKIP LOCKED lets roll-ups run side by side; the order of the last
 # SELECT lets them meet at the same hour without a deadlock. A delta counts in the hour it began.
 ROLL_UP = """
 WITH batch AS MATERIALIZED (
@@ -52,6 +53,34 @@ WITH batch AS MATERIALIZED (
         bytes_in = total.bytes_in + EXCLUDED.bytes_in,
         bytes_out = total.bytes_out + EXCLUDED.bytes_out,
         updated_at = now()
+), shared AS (
+    INSERT INTO usage_usageshare AS total (
+        instance_id, hour, plan_id, read_units, write_units, query_units, bytes_out
+    )
+    SELECT taken.instance_id, date_trunc('hour', taken.started_at, 'UTC'), begun.plan_id,
+        sum(read_units), sum(write_units), sum(query_units), sum(bytes_out)
+    FROM taken JOIN claimed USING (idempotency_key)
+    CROSS JOIN LATERAL (
+        SELECT term.plan_id FROM usage_planterm AS term
+        WHERE term.instance_id = taken.instance_id
+            AND term.started_at > date_trunc('hour', taken.started_at, 'UTC')
+            AND term.started_at <= taken.started_at
+            AND (term.ended_at IS NULL OR term.ended_at > term.started_at)
+        ORDER BY term.started_at DESC, term.id DESC LIMIT 1
+    ) AS begun
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (instance_id, hour, plan_id) DO UPDATE SET
+        read_units = total.read_units + EXCLUDED.read_units,
+        write_units = total.write_units + EXCLUDED.write_units,
+        query_units = total.query_units + EXCLUDED.query_units,
+        bytes_out = total.bytes_out + EXCLUDED.bytes_out
+), late AS (
+    INSERT INTO usage_latemonth (instance_id, month, seen_at)
+    SELECT DISTINCT instance_id, date_trunc('month', started_at, 'UTC'), now()
+    FROM taken JOIN claimed USING (idempotency_key)
+    WHERE started_at < date_trunc('month', now(), 'UTC')
+    ORDER BY 1, 2
+    ON CONFLICT (instance_id, month) DO UPDATE SET seen_at = EXCLUDED.seen_at
 ), charted AS (
     INSERT INTO usage_usageminute AS total (
         instance_id, minute, read_units, write_units, query_units, unlimited_units, refused_units,

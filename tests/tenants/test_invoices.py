@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from smtplib import SMTPRecipientsRefused
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core import mail
+from django.core.mail.backends.locmem import EmailBackend
+from django.db import connection
+from django.utils import timezone
 
 from engines.kit.records import GrowthRefusal
+from tenants.accounts.models import MemberRole, Membership
 from tenants.billing.accounts import account_of
 from tenants.billing.arrears import collection_set, overdue_follow
 from tenants.billing.drafting import rated_with_late
@@ -19,15 +25,17 @@ from tenants.billing.models import (
     Invoice,
     InvoiceLine,
     Notice,
+    NoticeMail,
     Price,
     PriceList,
 )
-from tenants.billing.notices import notices_mail
+from tenants.billing.notices import MAIL_ATTEMPTS_MAX, notices_mail
 from tenants.core.errors import ConflictError, InvalidError, PaymentRequiredError
 from tenants.instances.models import Instance
 from tenants.instances.services import instance_change
 from tenants.usage.models import PlanTerm
 from tenants.usage.selectors import plan_get
+from tenants.usage.services import usage_roll_up
 from tenants.webhooks.models import WebhookEvent
 from tenants.webhooks.services import endpoint_create
 from tests.tenants.cast import Cast, make_instance, published, side_by_side
@@ -84,21 +92,73 @@ def test_storage_is_billed_by_the_hour_above_what_is_included(cast: Cast) -> Non
     assert by_meter(invoice)["storage"] == (86 * GIB, 7 * GIB, 7 * 1_370)
 
 
-def test_an_hour_belongs_to_the_plan_that_held_for_most_of_it(cast: Cast) -> None:
-    instance = instance_since(cast.acme, OCTOBER, "unmetered")
-    lite = plan_get(name="lite")
-    changed = OCTOBER + timedelta(hours=5, minutes=40)
+def taken_in(instance: Instance, at: datetime, **figures: int) -> None:
+    """Have a data plane hand in what an instance used at a moment."""
+    names, marks = ", ".join(figures), ", ".join(["%s"] * len(figures))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO publish.usage_intake (idempotency_key, instance_id, source, started_at, "
+            f"stopped_at, {names}) VALUES (%s, %s, 'w1', %s, %s, {marks})",
+            [uuid4().hex, instance.pk, at, at + timedelta(seconds=5), *figures.values()],
+        )
+    assert usage_roll_up() == 1
+
+
+def changed_to_lite(instance: Instance, changed: datetime, until: datetime | None) -> None:
     PlanTerm.objects.filter(instance_id=instance.pk).update(ended_at=changed)
-    term = {"tenant_id": cast.acme.pk, "instance_id": instance.pk, "blocks": 1}
-    # Lite for twenty minutes of the sixth hour, then suspended for good in the eighth.
     PlanTerm.objects.create(
-        **term, plan=lite, started_at=changed, ended_at=OCTOBER + timedelta(hours=7, minutes=1)
-    )
+        tenant_id=instance.tenant_id, instance_id=instance.pk, blocks=1,
+        plan=plan_get(name="lite"), started_at=changed, ended_at=until,
+    )  # fmt: skip
+
+
+def by_plan(invoice: Invoice, meter: str) -> dict[str, int]:
+    return {line.plan: int(line.quantity) for line in invoice.lines.filter(meter=meter)}
+
+
+def test_what_is_held_in_an_hour_belongs_to_the_plan_that_held_for_most_of_it(cast: Cast) -> None:
+    instance = instance_since(cast.acme, OCTOBER, "unmetered")
+    # Lite for twenty minutes of the sixth hour, then suspended for good in the eighth.
+    changed = OCTOBER + timedelta(hours=5, minutes=40)
+    changed_to_lite(instance, changed, OCTOBER + timedelta(hours=7, minutes=1))
     for hour in range(10):
-        used(instance, OCTOBER + timedelta(hours=hour), read_units=10**hour)
+        used(instance, OCTOBER + timedelta(hours=hour), storage_bytes=GIB * 10**hour)
     invoice = finalised(cast.acme, NOVEMBER)
-    lines = {line.plan: int(line.quantity) for line in invoice.lines.filter(meter="read_units")}
-    assert lines == {"unmetered": 111_111, "lite": 1_111_000_000}
+    assert by_plan(invoice, "storage")["unmetered"] == 111_111 * GIB
+
+
+def test_what_is_used_belongs_to_the_plan_that_held_when_it_was_used(cast: Cast) -> None:
+    instance = instance_since(cast.acme, OCTOBER, "unmetered")
+    changed = OCTOBER + timedelta(hours=5, minutes=40)
+    changed_to_lite(instance, changed, OCTOBER + timedelta(hours=7, minutes=1))
+    taken_in(instance, OCTOBER + timedelta(hours=5), read_units=1)
+    taken_in(instance, changed - timedelta(microseconds=1), read_units=10)
+    taken_in(instance, changed, read_units=100)
+    taken_in(instance, OCTOBER + timedelta(hours=5, minutes=59), read_units=1_000, bytes_out=7)
+    taken_in(instance, OCTOBER + timedelta(hours=6), read_units=10_000)
+    # Out of service: what it last had.
+    taken_in(instance, OCTOBER + timedelta(hours=9), read_units=100_000)
+    invoice = finalised(cast.acme, NOVEMBER)
+    assert by_plan(invoice, "read_units") == {"unmetered": 11, "lite": 111_100}
+    # What comes late from before the change is the old plan's too, once.
+    taken_in(instance, changed - timedelta(minutes=1), read_units=5)
+    later = finalised(cast.acme, DECEMBER)
+    assert by_plan(later, "read_units") == {"unmetered": 5}
+
+
+def test_usage_of_half_a_year_ago_is_on_the_next_invoice_once(cast: Cast) -> None:
+    april = datetime(2026, 4, 1, tzinfo=UTC)
+    instance = instance_since(cast.acme, april, "unmetered")
+    taken_in(instance, april + timedelta(days=3), read_units=4)
+    months_close(now=NOVEMBER + LATE_ENOUGH)
+    assert by_plan(Invoice.objects.get(), "read_units") == {"unmetered": 4}
+    taken_in(instance, april + timedelta(days=4), read_units=3)
+    late = finalised(cast.acme, DECEMBER).lines.get(meter="read_units")
+    assert (int(late.quantity), late.is_late, late.start) == (3, True, april)
+    again = rated_with_late(
+        account=account_of(tenant=cast.acme), start=DECEMBER, stop=JANUARY, until=JANUARY
+    )
+    assert not [line for line in again if line.measured.meter == "read_units"]
 
 
 def test_a_new_price_list_holds_from_its_moment_on(cast: Cast) -> None:
@@ -326,14 +386,63 @@ def test_a_notice_is_mailed_once_to_those_who_read_bills(cast: Cast, settings: A
     owing(cast)
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
-    assert notices_mail() == 1
-    notice = Notice.objects.get()
-    assert (notice.mailed_at, notice.mail_attempts) == (None, 1)
+    assert notices_mail() == 0
+    waiting = NoticeMail.objects.get()
+    assert (waiting.sent_at, waiting.claimed_at, waiting.attempts) == (None, None, 1)
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     assert notices_mail() == 0
-    assert notices_mail(now=notice.mail_after) == 1
-    assert notices_mail(now=notice.mail_after + timedelta(days=1)) == 0
+    assert notices_mail(now=waiting.send_after) == 1
+    assert notices_mail(now=waiting.send_after + timedelta(days=1)) == 0
     assert [(m.to, m.subject) for m in mail.outbox] == [
         (["alice@example.org"], "[WeftKit] Invoice WK-000001")
     ]
     assert "2.00 USD" in mail.outbox[0].body
+    assert Notice.objects.get().mailed_at == waiting.send_after
+
+
+class Refusing(EmailBackend):
+    """Delivers to Alice; refuses Bob, and says so."""
+
+    def send_messages(self, messages: Any) -> int:
+        if messages[0].to == ["bob@example.org"]:
+            raise SMTPRecipientsRefused({"bob@example.org": (550, b"no such mailbox")})
+        return int(super().send_messages(messages))
+
+
+class Silent(EmailBackend):
+    """Takes a message, and its answer is lost."""
+
+    def send_messages(self, messages: Any) -> int:
+        super().send_messages(messages)
+        raise TimeoutError("no answer")
+
+
+def test_a_reader_who_is_refused_costs_the_others_no_second_mail(cast: Cast, settings: Any) -> None:
+    owing(cast)
+    Membership.objects.filter(user=cast.bob, tenant=cast.acme).update(role=MemberRole.BILLING)
+    settings.EMAIL_BACKEND = f"{__name__}.Refusing"
+    moment = timezone.now()
+    assert notices_mail(now=moment) == 1
+    for days in range(1, 20):
+        assert notices_mail(now=moment + timedelta(days=days)) == 0
+    assert [m.to for m in mail.outbox] == [["alice@example.org"]]
+    bobs = NoticeMail.objects.get(email="bob@example.org")
+    assert (bobs.attempts, bobs.sent_at) == (MAIL_ATTEMPTS_MAX, None)
+    assert Notice.objects.get().mailed_at is None
+
+
+def test_a_mail_that_may_have_gone_is_not_sent_again(cast: Cast, settings: Any) -> None:
+    owing(cast)
+    settings.EMAIL_BACKEND = f"{__name__}.Silent"
+    assert notices_mail() == 0
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    assert notices_mail(now=timezone.now() + timedelta(days=1)) == 0
+    assert len(mail.outbox) == 1
+    claimed = NoticeMail.objects.get()
+    assert (claimed.claimed_at is None, claimed.sent_at) == (False, None)
+
+
+def test_workers_side_by_side_mail_a_notice_once(lasting_cast: Cast) -> None:
+    owing(lasting_cast)
+    assert sorted(side_by_side(*[notices_mail] * 4)) == [0, 0, 0, 1]
+    assert [m.to for m in mail.outbox] == [["alice@example.org"]]
