@@ -76,7 +76,8 @@ WITH hours AS (
     ) AS held ON true
 ), pieces AS (
     SELECT counted.instance_id, plan.name, counted.read_units, counted.write_units,
-        counted.query_units, counted.bytes_out, 0::bigint AS storage, 0::bigint AS storage_over, 0::bigint AS memory,
+        counted.query_units, counted.bytes_out,
+        0::bigint AS storage, 0::bigint AS storage_over, 0::bigint AS memory,
         0::bigint AS memory_over, 0::bigint AS backup, 0::bigint AS backup_over
     FROM counted JOIN usage_plan AS plan ON plan.id = counted.plan_id
     UNION ALL
