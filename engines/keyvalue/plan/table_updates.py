@@ -235,11 +235,16 @@ def _define(
 ) -> None:
     """Add the definitions of a request to those of the table."""
     kinds = {each["AttributeName"]: each["AttributeType"] for each in body["AttributeDefinitions"]}
+    roles = {element["AttributeName"]: element["KeyType"] for element in schema}
     for each in given:
         name, kind = each["AttributeName"], each["AttributeType"]
         if kinds.setdefault(name, kind) != kind:
+            role = roles.get(name, "HASH")
             raise invalid_parameter(
-                f"Attribute {name} is defined as {kinds[name]} already and cannot be {kind}"
+                "Attributes cannot be redefined. Please check that your attribute has the same "
+                "type as previously defined. Existing schema: Schema:[SchemaElement: "
+                f"key{{{name}:{kinds[name]}:{role}}}] New schema: Schema:[SchemaElement: "
+                f"key{{{name}:{kind}:{role}}}]"
             )
     names = [element["AttributeName"] for element in schema]
     if any(name not in kinds for name in names):

@@ -65,9 +65,15 @@ class Change:
     update: Update | None
     result: updates.UpdateResult | None = None
 
-    def __call__(self, old: Item | None) -> Item:
-        """Return the changed item. Raises DynamoError: an action cannot be done to this item."""
+    def __call__(self, old: Item | None) -> Item | None:
+        """Return the changed item, or None if there is none and none is made.
+
+        Raises DynamoError: an action cannot be done to this item.
+        """
         self.check(old)
+        if old is None and self.update is not None and not self.update.makes_item:
+            self.result = None
+            return None
         base = old if old is not None else dict(self.key)
         if self.update is None:
             return base

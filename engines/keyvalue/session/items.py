@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from engines.keyvalue.capacity import ITEM_BYTES_MAX, item_size, read_units, write_units
-from engines.keyvalue.errors import conditional_failed, validation
+from engines.keyvalue.capacity import item_size, read_units, write_units
+from engines.keyvalue.errors import conditional_failed
 from engines.keyvalue.evaluate import conditions, projections, updates
 from engines.keyvalue.parse.requests import Parsed
 from engines.keyvalue.plan import checks
@@ -16,6 +16,7 @@ from engines.keyvalue.plan.keys import KeyBytes
 from engines.keyvalue.plan.rows import row_values
 from engines.keyvalue.reply import collection_metrics, consumed_by_read, consumed_by_write
 from engines.keyvalue.session.context import Context, Known
+from engines.keyvalue.session.decisions import Change, Check, check_update
 from engines.keyvalue.session.writing import Written, new_version, write_item
 from engines.keyvalue.values import Item, decode
 from engines.kit.ports import RequestClass
@@ -102,27 +103,14 @@ async def update_item(context: Context, parsed: Parsed) -> Answer:
     table = known.table
     key = checks.key_bytes(table, fields["Key"])
     if update is not None:
-        checks.check_updated_names(table, update.heads)
-        checks.check_new_types(table, update.new_types())
-        checks.check_nested_names(table, update.nested)
+        check_update(table, update)
     admitted = write_units(0)
     await context.admit(RequestClass.WRITE, admitted, table, grows=True)
-    result: updates.UpdateResult | None = None
-
-    def decide(old: Item | None) -> Item:
-        nonlocal result
-        _check_condition(parsed, known, old)
-        base: Item = old if old is not None else dict(fields["Key"])
-        if update is None:
-            return base
-        result = updates.apply(update, base)
-        checks.check_updated_index_keys(table, result.item)
-        if item_size(result.item) > ITEM_BYTES_MAX:
-            raise validation("Item size to update has exceeded the maximum allowed size")
-        return result.item
-
+    shows_item = fields.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+    check = Check(parsed.expressions.condition, shows_item)
+    decide = Change(check, table, fields["Key"], update)
     written = await write_item(context, known, key, decide)
-    return await _answer(context, known, parsed, key, written, admitted, result)
+    return await _answer(context, known, parsed, key, written, admitted, decide.result)
 
 
 def _check_condition(parsed: Parsed, known: Known, old: Item | None) -> None:

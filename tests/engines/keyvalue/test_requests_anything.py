@@ -88,7 +88,11 @@ def test_any_bytes(operation: str, body: bytes) -> None:
         read(operation, b"\x00" + body)
 
 
-@given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), attribute_values()))
+@given(
+    st.dictionaries(
+        st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), attribute_values()
+    )
+)
 def test_an_item_that_was_read_is_read_again_as_it_is(item: dict[str, Any]) -> None:
     once = read("PutItem", json.dumps({"TableName": "abc", "Item": item}).encode()).fields
     assert read("PutItem", orjson.dumps(once)).fields == once

@@ -356,3 +356,33 @@ def test_older_parameters_of_a_batchs_entry_are_its_expressions() -> None:
     (part,) = parsed("BatchGetItem", body).parts
     assert part.projection is not None
     assert part.projection.heads == {"a", "b.c"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "more"),
+    [
+        ("PutItem", lambda name: {"Item": {name: {"S": "x"}}}),
+        ("UpdateItem", lambda name: {"Key": {}, "AttributeUpdates": {name: {"Action": "DELETE"}}}),
+        ("GetItem", lambda name: {"Key": {}, "AttributesToGet": [name]}),
+        ("Scan", lambda name: {"FilterExpression": "#n = #n",
+                               "ExpressionAttributeNames": {"#n": name}}),
+    ],
+)  # fmt: skip
+def test_an_attributes_name_has_1_to_65535_bytes(operation: str, more: Any) -> None:
+    assert "Empty attribute name" in refusal(operation, {"TableName": "abc", **more("")})
+    too_long = refusal(operation, {"TableName": "abc", **more("n" * 65536)})
+    assert "6553" in too_long
+
+
+def test_a_stream_is_read_at_a_number_or_not() -> None:
+    where = {"StreamArn": "a" * 40, "ShardId": "s" * 30}
+    for kind in ("TRIM_HORIZON", "LATEST"):
+        body = {**where, "ShardIteratorType": kind, "SequenceNumber": "1" * 21}
+        assert refusal("GetShardIterator", body).endswith(
+            f"SequenceNumber cannot be specified for ShardIteratorType {kind}"
+        )
+    body = {**where, "ShardIteratorType": "AT_SEQUENCE_NUMBER"}
+    assert "SequenceNumber must be specified" in refusal("GetShardIterator", body)
+    for half in ({"Type": "CHILD_SHARDS"}, {"ShardId": "s" * 30}):
+        body = {"StreamArn": "a" * 40, "ShardFilter": half}
+        assert "must both be specified" in refusal("DescribeStream", body)

@@ -426,3 +426,21 @@ async def test_what_is_wrong_with_a_start_key_and_what_an_index_has_come_in_orde
             ExclusiveStartKey=start,
         )  # fmt: skip
         assert words in error.message
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("text", ["REMOVE c", "REMOVE c DELETE d :s"])
+async def test_taking_away_makes_no_item(rig: Rig, text: str) -> None:
+    values = {"ExpressionAttributeValues": {":s": {"SS": ["x"]}}} if ":s" in text else {}
+    answer = await rig.perform(
+        "UpdateItem", TableName="items", Key=key("x"), UpdateExpression=text,
+        ReturnValues="ALL_NEW", **values,
+    )  # fmt: skip
+    assert answer == {}
+    assert await rig.perform("GetItem", TableName="items", Key=key("x")) == {}
+    change = {"TableName": "items", "Key": key("x"), "UpdateExpression": text, **values}
+    await rig.perform("TransactWriteItems", TransactItems=[{"Update": change}])
+    assert await rig.perform("GetItem", TableName="items", Key=key("x")) == {}
+    # One that does nothing at all does make it.
+    await rig.perform("UpdateItem", TableName="items", Key=key("x"), AttributeUpdates={})
+    assert await rig.perform("GetItem", TableName="items", Key=key("x")) == {"Item": key("x")}

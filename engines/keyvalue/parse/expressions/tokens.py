@@ -25,8 +25,8 @@ _KEYWORD_LENGTH_MAX = 7
 
 _SPACE = frozenset(" \t\r\n")
 _DIGITS = frozenset("0123456789")
-_NAME_START = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
-_NAME_PART = _NAME_START | _DIGITS
+_NAME_START = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_NAME_PART = _NAME_START | _DIGITS | {"_"}
 _PAIRS = frozenset(("<=", ">=", "<>"))
 _SINGLES = frozenset("()[],.+-=<>")
 _PLACEHOLDERS = {"#": ALIAS, ":": VALUE}

@@ -239,6 +239,13 @@ class Update(NamedTuple):
         """Return the names of the top-level attributes that are changed, wholly or in part."""
         return frozenset(str(name) for name in self.branch.children)
 
+    @property
+    def makes_item(self) -> bool:
+        """Say whether an absent item comes to be; not by taking something away from it."""
+        return not self.actions or any(
+            isinstance(action, SetAction | AddAction) for action in self.actions
+        )
+
     def new_types(self) -> Iterator[tuple[str, str]]:
         """Yield (attribute, type) of each attribute that gets, as a whole, a type known already."""
         for action in self.actions:

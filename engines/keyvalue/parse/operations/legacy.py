@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from engines.keyvalue.errors import DynamoError, invalid_parameter, validation
 from engines.keyvalue.parse.attribute_values import canonical
 from engines.keyvalue.parse.operations.plan import Fields, Parsed, Step
+from engines.keyvalue.parse.operations.steps import check_attribute_names
 from engines.keyvalue.parse.ordering import is_greater
 from engines.keyvalue.values import AttributeValue, type_of
 
@@ -124,7 +125,9 @@ def _check_existing(name: str, wish: Fields) -> None:
 
 def attribute_updates(parsed: Parsed) -> None:
     """Check what an UpdateItem does with each attribute."""
-    for update in parsed.fields.get("AttributeUpdates", {}).values():
+    attributes = parsed.fields.get("AttributeUpdates", {})
+    check_attribute_names(attributes)
+    for update in attributes.values():
         action = update.get("Action", "PUT")
         if "Value" not in update:
             if action != "DELETE":

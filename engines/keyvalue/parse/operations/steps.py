@@ -6,7 +6,7 @@ steps=(table, NO_EXPRESSIONS.check, keys("Key"), expressions("ConditionExpressio
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from engines.keyvalue.parse.expressions.trees import Expressions
 from engines.keyvalue.parse.operations.plan import Fields, Parsed, Step
 from engines.keyvalue.parse.shapes import TABLE_ARN
 from engines.keyvalue.values import AttributeValue, Item
+
+NAME_BYTES_MAX = 65535
 
 _NAME_KEY = re.compile(r"#[A-Za-z0-9_]+", re.ASCII)
 _VALUE_KEY = re.compile(r":[A-Za-z0-9_]+", re.ASCII)
@@ -110,11 +112,25 @@ def keys(member: str) -> Step:
 
 
 def new_item(item: Mapping[str, AttributeValue]) -> Item:
-    """Return an item to be stored, its values canonical and its size in bounds."""
+    """Return an item to be stored, its values canonical, its names and its size in bounds."""
     found = canonical_item(item)
-    if capacity.item_size(found) > capacity.ITEM_BYTES_MAX:
+    size = capacity.item_size(found)
+    if size > NAME_BYTES_MAX or "" in found:
+        check_attribute_names(found)
+    if size > capacity.ITEM_BYTES_MAX:
         raise validation("Item size has exceeded the maximum allowed size")
     return found
+
+
+def check_attribute_names(names: Iterable[str]) -> None:
+    """Refuse an empty name, and one that is too long."""
+    for name in names:
+        if not name:
+            raise invalid_parameter("Empty attribute name")
+        if len(name.encode()) > NAME_BYTES_MAX:
+            raise invalid_parameter(
+                f"Attribute name is too large, must be less than {NAME_BYTES_MAX + 1} bytes"
+            )
 
 
 def put_item(parsed: Parsed) -> None:
@@ -141,7 +157,10 @@ def attributes_to_get(parsed: Parsed) -> None:
 def check_attributes_to_get(fields: Fields) -> None:
     """Check the members of one request or of one entry of a batch."""
     names = fields.get("AttributesToGet")
-    if names is None or len(set(names)) == len(names):
+    if names is None:
+        return
+    check_attribute_names(names)
+    if len(set(names)) == len(names):
         return
     seen: set[str] = set()
     for name in names:

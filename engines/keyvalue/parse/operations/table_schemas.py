@@ -37,7 +37,7 @@ def new_table(parsed: Parsed) -> None:
     is_on_demand = fields.get("BillingMode") == "PAY_PER_REQUEST"
     _check_billing(fields, is_on_demand=is_on_demand)
     check_units(fields.get("ProvisionedThroughput"))
-    defined = [definition["AttributeName"] for definition in fields["AttributeDefinitions"]]
+    defined = _defined(fields)
     schema = fields["KeySchema"]
     if len(schema) > len(defined):
         raise validation(_NO_DEFINITION)
@@ -68,7 +68,7 @@ def table_update(parsed: Parsed) -> None:
         raise invalid_parameter(
             "ProvisionedThroughput must be specified when BillingMode is PROVISIONED"
         )
-    _check_index_updates(updates)
+    _check_index_updates(updates, _defined(fields))
     check_stream(fields.get("StreamSpecification"))
 
 
@@ -82,7 +82,18 @@ def check_units(throughput: Mapping[str, int] | None, index: str = "") -> None:
             raise validation(f"Given value {throughput[name]} for {name} is out of bounds{where}")
 
 
-def check_defined(schema: Sequence[Mapping[str, str]], defined: Sequence[str]) -> None:
+def _defined(fields: Fields) -> dict[str, str]:
+    """Return the types of the attributes that are defined, each once, by name."""
+    defined: dict[str, str] = {}
+    for definition in fields.get("AttributeDefinitions", ()):
+        name = definition["AttributeName"]
+        if name in defined:
+            raise invalid_parameter(f"Duplicate AttributeName in AttributeDefinitions: {name}")
+        defined[name] = definition["AttributeType"]
+    return defined
+
+
+def check_defined(schema: Sequence[Mapping[str, str]], defined: Mapping[str, str]) -> None:
     """Refuse a key of attributes that have no definition."""
     names = [element["AttributeName"] for element in schema]
     if any(name not in defined for name in names):
@@ -139,7 +150,7 @@ def _check_billing(fields: Fields, *, is_on_demand: bool) -> None:
 
 
 def _check_local(
-    fields: Fields, table: Sequence[Mapping[str, str]], defined: Sequence[str]
+    fields: Fields, table: Sequence[Mapping[str, str]], defined: Mapping[str, str]
 ) -> None:
     indexes = fields.get("LocalSecondaryIndexes")
     if indexes is None:
@@ -168,7 +179,7 @@ def _check_local(
         raise invalid_parameter("Number of LocalSecondaryIndexes exceeds per-table limit of 5")
 
 
-def _check_global(fields: Fields, defined: Sequence[str], *, is_on_demand: bool) -> None:
+def _check_global(fields: Fields, defined: Mapping[str, str], *, is_on_demand: bool) -> None:
     indexes = fields.get("GlobalSecondaryIndexes")
     if indexes is None:
         return
@@ -215,7 +226,7 @@ def _check_indexes(fields: Fields) -> None:
         )
 
 
-def _check_used(fields: Fields, defined: Sequence[str]) -> None:
+def _check_used(fields: Fields, defined: Mapping[str, str]) -> None:
     """Refuse a definition that no key uses."""
     indexes = _all_indexes(fields)
     schemas = [fields["KeySchema"], *(index["KeySchema"] for index in indexes)]
@@ -233,7 +244,7 @@ def _check_used(fields: Fields, defined: Sequence[str]) -> None:
     )
 
 
-def _check_index_updates(updates: Sequence[Fields]) -> None:
+def _check_index_updates(updates: Sequence[Fields], defined: Mapping[str, str]) -> None:
     """Check what UpdateTable does with global indexes, as far as it can be told from here."""
     seen: set[str] = set()
     for update in updates:
@@ -254,5 +265,6 @@ def _check_index_updates(updates: Sequence[Fields]) -> None:
                 )
             seen.add(name)
             if "Projection" in action:
+                check_defined(action["KeySchema"], defined)
                 check_schema(action["KeySchema"])
                 check_projection(action["Projection"])
