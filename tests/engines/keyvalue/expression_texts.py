@@ -229,14 +229,19 @@ class _Printer:
                 return "DELETE", f"{path} {value.name}"
 
 
+def _is_list(value: NewValue) -> bool:
+    """Tell whether a value may stand in list_append, which may not stand in itself."""
+    return value == Value(":l") or isinstance(value, Path | IfNotExists)
+
+
 _nested_values: st.SearchStrategy[NewValue] = st.recursive(
     st.one_of(paths, _values(list(VALUES))),
     lambda inner: st.one_of(
         st.builds(IfNotExists, paths, inner),
         st.builds(
             ListAppend,
-            inner.filter(lambda value: value == Value(":l") or not isinstance(value, Value)),
-            inner.filter(lambda value: value == Value(":l") or not isinstance(value, Value)),
+            inner.filter(_is_list),
+            inner.filter(_is_list),
         ),
     ),
     max_leaves=4,

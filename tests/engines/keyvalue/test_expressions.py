@@ -196,6 +196,8 @@ CONDITIONS = [
     ),
     (" AND ".join(["a=b"] * 151), TOO_MANY),
     (f"{'NOT ' * 300}a = b", TOO_MANY),
+    (f"a < {'size(' * 680}b{')' * 680}", TOO_MANY),
+    (f"a < {'f(' * 1355}b{')' * 1355}", "Invalid function name; function: f"),
     (
         f"a = {'b' * 4093}",
         "Expression size has exceeded the maximum allowed size; expression size: 4097",

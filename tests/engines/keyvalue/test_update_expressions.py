@@ -6,6 +6,7 @@ import pytest
 
 from tests.engines.keyvalue.reading import (
     COUNT,
+    MISUSED,
     NO_NAME,
     NO_VALUE,
     OTHER_TYPES,
@@ -72,7 +73,10 @@ UPDATES: list[tuple[str, str]] = [
     ("set a = b + ((c))", REDUNDANT),
     ("set a = list_append(((b)), c)", REDUNDANT),
     ("set " + ", ".join(f"a{n}=b-c" for n in range(301)), TOO_MANY),
-    ("set a = " + "f(" * 400 + "b" + ")" * 400, TOO_MANY),
+    ("set a = " + "list_append(" * 301, TOO_MANY),
+    ("set a = " + "f(" * 400 + "b" + ")" * 400, "Invalid function name; function: f"),
+    ("set a = list_append(list_append(:a, b), c)", MISUSED + "list_append"),
+    ("set a = list_append(b, list_append(c, d))", MISUSED + "list_append"),
     (f"remove a{'[0]' * 32}", "The document path has too many nesting levels; nesting levels: 33"),
     (
         f"remove {'b' * 4090}",

@@ -282,7 +282,7 @@ def test_an_item_cannot_be_multiplied_beyond_its_size_before_it_is_measured() ->
     names = ", ".join(f"a{place} = l" for place in range(300))
     appended = "l"
     for _ in range(100):
-        appended = f"list_append(l, {appended})"
+        appended = f"list_append(l, if_not_exists(x, {appended}))"
     for text in (f"SET {names}", f"SET b = {appended}"):
         update = reading("Update", text).update
         assert update is not None

@@ -13,9 +13,21 @@ AND than OR.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engines.keyvalue.parse.expressions.tokens import END, VALUE, Reader
+
+# Functions of conditions and how many operands they take.
+FUNCTIONS: Mapping[str, int] = {
+    "attribute_exists": 1,
+    "attribute_not_exists": 1,
+    "attribute_type": 2,
+    "begins_with": 2,
+    "contains": 2,
+    "size": 1,
+}
+UPDATE_FUNCTIONS = frozenset(("if_not_exists", "list_append"))
 
 # Limits of expressions, Developer Guide: "Operators and operands".
 OPERATORS_MAX = 300
@@ -44,6 +56,18 @@ class Node:
         self.text = text
         self.children: list[Node] = [] if children is None else children
         self.parts: list[str | int] = [] if parts is None else parts
+
+
+def post_order(root: Node) -> list[Node]:
+    """Return a node and all below it, operands before their operators, from left to right."""
+    nodes: list[Node] = []
+    left = [root]
+    while left:
+        node = left.pop()
+        nodes.append(node)
+        left.extend(node.children)
+    nodes.reverse()
+    return nodes
 
 
 @dataclass(slots=True)
@@ -258,6 +282,16 @@ class ConditionReader:
 
 def _joined(kind: str, nodes: list[Node]) -> Node:
     return nodes[0] if len(nodes) == 1 else Node(kind, children=nodes)
+
+
+def misused(function: str) -> str:
+    """Return the message for a condition as an operand, or the other way round."""
+    return f"The function is not allowed to be used this way in an expression; function: {function}"
+
+
+def unknown_function(name: str) -> str:
+    """Return the message for a function that no expression has."""
+    return f"Invalid function name; function: {name}"
 
 
 def too_many_operators() -> str:

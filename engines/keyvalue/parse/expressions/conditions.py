@@ -1,13 +1,13 @@
 """The syntax of a condition -> its tree, and the checks that its values must pass.
 
-Order of DynamoDB's checks: redundant parentheses, count of operators, names of functions, functions
+Order of DynamoDB's checks: redundant parentheses, names of functions, count of operators, functions
 in wrong places, reserved words; then, one comparison or function after the other: placeholders,
 counts of operands, operands that are the same, types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engines.keyvalue.parse.expressions.bounds import BoundsInOrder
@@ -27,10 +27,15 @@ from engines.keyvalue.parse.expressions.checks import (
     wrong_type,
 )
 from engines.keyvalue.parse.expressions.condition_syntax import (
+    FUNCTIONS,
     OPERATORS_MAX,
+    UPDATE_FUNCTIONS,
     Node,
     Syntax,
+    misused,
+    post_order,
     too_many_operators,
+    unknown_function,
 )
 from engines.keyvalue.parse.expressions.trees import (
     And,
@@ -46,17 +51,6 @@ from engines.keyvalue.parse.expressions.trees import (
     Test,
     Value,
 )
-
-# Functions and how many operands they take.
-FUNCTIONS: Mapping[str, int] = {
-    "attribute_exists": 1,
-    "attribute_not_exists": 1,
-    "attribute_type": 2,
-    "begins_with": 2,
-    "contains": 2,
-    "size": 1,
-}
-UPDATE_FUNCTIONS = frozenset(("if_not_exists", "list_append"))
 
 _ORDERED = frozenset(("S", "N", "B"))
 _TEXTS = frozenset(("S", "B"))
@@ -109,35 +103,24 @@ def _early_problem(syntax: Syntax) -> str | None:
     """Return what is wrong with the expression as a whole."""
     if syntax.is_redundant:
         return REDUNDANT
-    if syntax.operator_count > OPERATORS_MAX:
-        return too_many_operators()
-    nodes: list[Node] = []
-    _collect(syntax.root, nodes)
+    nodes = post_order(syntax.root)
     for node in nodes:
         if node.kind == "call" and node.text not in FUNCTIONS:
             if node.text in UPDATE_FUNCTIONS:
                 return (
                     f"The function is not allowed in a condition expression; function: {node.text}"
                 )
-            return f"Invalid function name; function: {node.text}"
+            return unknown_function(node.text)
+    if syntax.operator_count > OPERATORS_MAX:
+        return too_many_operators()
     for node in [*nodes, Node("and", children=[syntax.root])]:
-        misused = _misused(node)
-        if misused is not None:
-            return (
-                "The function is not allowed to be used this way in an expression; "
-                f"function: {misused}"
-            )
+        name = _misused_child(node)
+        if name is not None:
+            return misused(name)
     return first_wrong_name(node for node in nodes if node.kind == "path")
 
 
-def _collect(node: Node, nodes: list[Node]) -> None:
-    """Put a node and those below it into `nodes`, operands before their operators."""
-    for child in node.children:
-        _collect(child, nodes)
-    nodes.append(node)
-
-
-def _misused(node: Node) -> str | None:
+def _misused_child(node: Node) -> str | None:
     """Return a child that is a condition where an operand belongs, or the other way round."""
     is_connective = node.kind in _CONNECTIVES
     for child in node.children:

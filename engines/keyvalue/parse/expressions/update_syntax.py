@@ -12,9 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engines.keyvalue.parse.expressions.condition_syntax import (
+    FUNCTIONS,
     OPERATORS_MAX,
+    UPDATE_FUNCTIONS,
     Node,
     too_many_operators,
+    unknown_function,
 )
 from engines.keyvalue.parse.expressions.tokens import END, VALUE, Reader, invalid
 
@@ -125,7 +128,11 @@ class UpdateReader:
         if not reader.is_call:
             return Node("path", parts=reader.path())
         if depth == _DEPTH_MAX:
-            raise invalid(reader.label, too_many_operators())
+            name = reader.take()
+            is_known = name in UPDATE_FUNCTIONS or name in FUNCTIONS
+            raise invalid(
+                reader.label, too_many_operators() if is_known else unknown_function(name)
+            )
         call = Node("call", reader.take())
         reader.skip()
         self.syntax.operator_count += 1

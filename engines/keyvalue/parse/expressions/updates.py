@@ -1,8 +1,8 @@
 """The syntax of an update or projection -> its tree, and the checks that its values must pass.
 
-Order of DynamoDB's checks: redundant parentheses, count of operators, reserved words, names of
-functions, repeated sections, undefined names, undefined values, overlapping and conflicting paths,
-operands of ADD and DELETE, operands of functions.
+Order of DynamoDB's checks: redundant parentheses, reserved words, names and places of functions,
+count of operators, repeated sections, undefined names, undefined values, overlapping and
+conflicting paths, operands of ADD and DELETE, operands of functions.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ from engines.keyvalue.parse.expressions.checks import (
     wrong_count,
 )
 from engines.keyvalue.parse.expressions.condition_syntax import (
+    FUNCTIONS,
     OPERATORS_MAX,
+    UPDATE_FUNCTIONS,
     Node,
+    misused,
+    post_order,
     too_many_operators,
+    unknown_function,
 )
-from engines.keyvalue.parse.expressions.conditions import FUNCTIONS, UPDATE_FUNCTIONS
 from engines.keyvalue.parse.expressions.trees import (
     Action,
     AddAction,
@@ -137,13 +141,11 @@ def _early_problem(syntax: UpdateSyntax) -> str | None:
     """Return what is wrong with the expression as a whole."""
     if syntax.is_redundant:
         return REDUNDANT
-    if syntax.operator_count > OPERATORS_MAX:
-        return too_many_operators()
     nodes: list[Node] = []
     for action in syntax.actions:
         nodes.append(action.path)
         if action.value is not None:
-            _collect(action.value, nodes)
+            nodes += post_order(action.value)
     wrong = first_wrong_name(node for node in nodes if node.kind == "path")
     if wrong is not None:
         return wrong
@@ -151,18 +153,15 @@ def _early_problem(syntax: UpdateSyntax) -> str | None:
         if node.kind == "call" and node.text not in UPDATE_FUNCTIONS:
             if node.text in FUNCTIONS:
                 return f"The function is not allowed in an update expression; function: {node.text}"
-            return f"Invalid function name; function: {node.text}"
+            return unknown_function(node.text)
+        if node.text == "list_append" and any(child.text == node.text for child in node.children):
+            return misused(node.text)
+    if syntax.operator_count > OPERATORS_MAX:
+        return too_many_operators()
     for place, section in enumerate(syntax.sections):
         if section in syntax.sections[:place]:
             return f'The "{section}" section can only be used once in an update expression;'
     return None
-
-
-def _collect(node: Node, nodes: list[Node]) -> None:
-    """Put a node and those below it into `nodes`, operands before their operators."""
-    for child in node.children:
-        _collect(child, nodes)
-    nodes.append(node)
 
 
 class _Builder:
