@@ -106,8 +106,21 @@ _LOCAL_INDEX = (
     "CREATE INDEX %(how)s%(bare)s ON {table} (sk, pk, r%(slot)d, tie, rk) "
     "WHERE r%(slot)d IS NOT NULL"
 )
-_BACKUP = "CREATE TABLE {backup} AS SELECT %s FROM {table}"
-_RESTORE = "INSERT INTO {table} (%(columns)s, ver) SELECT %(columns)s, 1 FROM {backup}"
+# Expiry times are not among what is copied: a restored table has no TTL.
+_COPIED = ("sk", "pk", "rk", "size_bytes", "page_bytes", "tie", "item")
+_BACKUP = """
+    CREATE TABLE {backup} (
+        sk int4 NOT NULL,
+        pk bytea NOT NULL,
+        rk bytea NOT NULL,
+        size_bytes int4 NOT NULL,
+        page_bytes int4 NOT NULL,
+        tie int4 NOT NULL,
+        item bytea NOT NULL,
+        %s
+        PRIMARY KEY (sk, pk, rk)
+    )
+"""
 _TTL_INDEX = "CREATE INDEX %(how)s%(bare)s ON {table} (exp) WHERE exp IS NOT NULL"
 
 
@@ -158,22 +171,15 @@ def backup_table(schema: str, copy_id: int) -> Name:
     return Name(schema, f"b{copy_id}")
 
 
-def backup_ddl(table: Name, backup: Name, slots: Sequence[int]) -> str:
-    """Return what copies a table as it is at one moment, with the columns of its indexes."""
-    text = _BACKUP % _copied_columns(slots)
-    return with_names(text, {"table": table, "backup": backup})
+def backup_ddl(backup: Name, slots: Sequence[int]) -> str:
+    """Return what creates a backup's table, with the columns of the indexes of these slots."""
+    columns = "".join(f"k{slot} bytea, r{slot} bytea, " for slot in slots)
+    return with_names(_BACKUP % columns, {"backup": backup})
 
 
-def restore_sql(table: Name, backup: Name, slots: Sequence[int]) -> str:
-    """Return what fills a new table from a backup; `slots` are those that the table has."""
-    text = _RESTORE % {"columns": _copied_columns(slots)}
-    return with_names(text, {"table": table, "backup": backup})
-
-
-def _copied_columns(slots: Sequence[int]) -> str:
-    # Expiry times are not among them: a restored table has no TTL.
-    own = ("sk", "pk", "rk", "size_bytes", "page_bytes", "tie", "item")
-    return ", ".join([*own, *(f"k{slot}, r{slot}" for slot in slots)])
+def copied_columns(slots: Sequence[int]) -> tuple[str, ...]:
+    """Return the columns that tables and backups have in common, the key first."""
+    return (*_COPIED, *(column for slot in slots for column in (f"k{slot}", f"r{slot}")))
 
 
 def drop_ddl(table: Name) -> str:

@@ -28,7 +28,8 @@ from engines.kit.ports import Row
 
 # How long nobody else looks after a b-tree that is being built.
 BUILD_LEASE_S = 120.0
-_FIRST_KEY = [-(1 << 31), "", ""]
+# Before every key: sk, and pk and rk in hexadecimal.
+FIRST_PLACE = [-(1 << 31), "", ""]
 
 FillPage = Callable[[Sequence[Row]], Awaitable[None]]
 
@@ -55,7 +56,7 @@ async def fill_all(job: Job, table: Table, fill: FillPage) -> None:
     """Go through a table page by page; `work.body` says how far."""
     body, text = job.work.body, fill_page(table.sql_name)
     while not body.get("IsFilled"):
-        sk, pk, rk = body.get("Place", _FIRST_KEY)
+        sk, pk, rk = body.get("Place", FIRST_PLACE)
         rows = await job.store.fetch(text, sk, bytes.fromhex(pk), bytes.fromhex(rk))
         if rows:
             await _tried(fill, rows)

@@ -7,6 +7,7 @@ and then is done for an instance that nobody uses.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from engines.keyvalue.session.backfill import build_index
@@ -25,7 +26,6 @@ from engines.keyvalue.session.work import (
     due_work,
 )
 from engines.keyvalue.storage import names
-from engines.kit.errors import Reason, RequestError
 from engines.kit.http.whole import HttpPorts
 from engines.kit.records import InstanceRecord
 
@@ -38,8 +38,6 @@ _WITH_WORK = """
     FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
     WHERE n.nspname = ANY ($1::text[]) AND c.relname = 'work' AND pg_relation_size(c.oid) > 0
 """
-# Somebody else was quicker, or the table has another form now: it is looked at again when due.
-_PASSING = frozenset({Reason.CONFLICT, Reason.NOT_FOUND, Reason.TIMEOUT, Reason.BACKEND})
 
 
 Perform = Callable[[Job], Awaitable[None]]
@@ -74,16 +72,19 @@ def start(ports: HttpPorts, record: InstanceRecord) -> None:
 
 
 async def run(ports: HttpPorts, record: InstanceRecord) -> None:
-    """Do what is due in an instance and nobody does at this moment."""
+    """Begin what is due in an instance and nobody does, each piece of work by itself."""
     store = ports.store(record, STATEMENT_SECONDS)
-    tables = Tables(record.schema)
     for work in await due_work(store, names(record.schema)):
-        job = Job(ports, record, store, tables, work)
-        try:
+        job = Job(ports, record, store, Tables(record.schema), work)
+        ports.spawn(record, f"{work.kind} {work.work_id}", _performance(job))
+
+
+def _performance(job: Job) -> Callable[[], Awaitable[None]]:
+    """Return what does one piece of work."""
+
+    async def perform() -> None:
+        with contextlib.suppress(LostError):
             await job.keep()
-            await PERFORMERS[work.kind](job)
-        except LostError:
-            continue
-        except RequestError as error:
-            if error.reason not in _PASSING:
-                raise
+            await PERFORMERS[job.work.kind](job)
+
+    return perform

@@ -1,8 +1,10 @@
 """Backups on demand, and restores of them into new tables.
 
-A backup is a copy of a table's rows, as they are at one moment, in a table of its own beside it: it
-lives in the instance, counts towards its storage, and is in the instance's own backups. Copies are
-made in the background; each of them, in either direction, is one transaction.
+A backup is a copy of a table's rows in a table of its own beside it: it lives in the instance,
+counts towards its storage, and is in the instance's own backups. Copies are made in the background.
+That of a small table is of one moment. A large one is copied page by page, because a long
+transaction would hold up the streams of the whole cell: items that are written meanwhile are in it
+as they were before or after, and DynamoDB promises no more for its backups.
 """
 
 from __future__ import annotations
@@ -20,21 +22,25 @@ from engines.keyvalue.parse.requests import Parsed
 from engines.keyvalue.plan.descriptions import NO_SIZES, Body, creating, description, indexes_of
 from engines.keyvalue.plan.restoring import backup_described, backup_details, restored_body
 from engines.keyvalue.session import changing
+from engines.keyvalue.session.backfill import FIRST_PLACE, build_btree
 from engines.keyvalue.session.context import Context
 from engines.keyvalue.session.tables import add_table, btrees_ddl, rows_ddl
-from engines.keyvalue.session.work import BACKUP, RESTORE, Job, add_work, done
-from engines.keyvalue.storage import backup_ddl, backup_table, drop_ddl, names, restore_sql
+from engines.keyvalue.session.work import BACKUP, RESTORE, Job, LostError, add_work, done
+from engines.keyvalue.sql.copying import TABLE_BYTES, copy_all, copy_page
+from engines.keyvalue.storage import backup_ddl, backup_table, drop_ddl, names
 from engines.kit.ports import RequestClass, Statements
-from engines.kit.statement import with_names
+from engines.kit.statement import Name, with_names
 
 BACKUPS_MAX = 100
+# Up to this size a table is copied by one statement, within seconds.
+AT_ONCE_BYTES_MAX = 128 * 1024 * 1024
 _ARN = re.compile(r"arn:aws:dynamodb:[^:]*:([0-9]{12}):table/([^/]+)/backup/([0-9a-f-]+)")
 
 _ADD = "INSERT INTO {backup} (name, backup_id, body) VALUES ($1::text, $2::text, $3::text::jsonb)"
 _FIND = "SELECT body::text FROM {backup} WHERE sk = 0 AND name = $1::text AND backup_id = $2::text"
 _SAVE = (
     "UPDATE {backup} SET body = $3::text::jsonb "
-    "WHERE sk = 0 AND name = $1::text AND backup_id = $2::text RETURNING 1"
+    "WHERE sk = 0 AND name = $1::text AND backup_id = $2::text"
 )
 _REMOVE = "DELETE FROM {backup} WHERE sk = 0 AND name = $1::text AND backup_id = $2::text"
 _LIST = (
@@ -177,45 +183,99 @@ async def restore_table_from_backup(context: Context, parsed: Parsed) -> dict[st
 
 
 async def copy_table(job: Job) -> None:
-    """Copy a table's rows for a backup, as they are at this moment."""
+    """Copy a table's rows for a backup."""
     wanted, schema = job.work.body, job.tables.schema
+    if "CopyId" not in wanted:
+        async with job.store.transaction() as statements:
+            await _begin_copy(job, statements)
+    copy = backup_table(schema, int(wanted["CopyId"]))
+    while not wanted.get("IsFilled"):
+        table = await job.table(wanted["TableName"])
+        # While there is a backup to be made its table is neither deleted nor given another form.
+        if table is None:
+            raise LostError
+        await _copy_page(job, table.sql_name, copy, into_table=False)
     async with job.store.transaction() as statements:
-        row = await changing.found(schema, statements, wanted["TableName"])
-        rows = await statements.fetch(
-            with_names(_FIND, names(schema)), wanted["TableName"], wanted["BackupId"]
-        )
-        # While there is a backup to be made its table is not deleted.
-        if row is not None and rows:
-            body = orjson.loads(rows[0][0])
-            copy = backup_table(schema, int(body["CopyId"]))
-            slots = [index["Slot"] for index in indexes_of(row.body)]
-            await statements.execute(backup_ddl(row.sql_name, copy, slots))
-            sizes = await statements.fetch(with_names(_COUNT, {"table": copy}))
-            body["ItemCount"], body["BackupSizeBytes"] = sizes[0]
-            body["Source"], body["BackupStatus"] = row.body, "AVAILABLE"
-            text = with_names(_SAVE, names(schema))
-            stored = orjson.dumps(body).decode()
-            await statements.execute(text, row.name, wanted["BackupId"], stored)
+        text = with_names(_FIND, names(schema))
+        rows = await statements.fetch(text, wanted["TableName"], wanted["BackupId"])
+        body = orjson.loads(rows[0][0])
+        sizes = await statements.fetch(with_names(_COUNT, {"table": copy}))
+        body["ItemCount"], body["BackupSizeBytes"] = sizes[0]
+        body["BackupStatus"] = "AVAILABLE"
+        await _save(statements, schema, wanted, body)
         await done(statements, names(schema), job.work)
 
 
 async def fill_table(job: Job) -> None:
-    """Fill a new table from a backup, and make it active."""
+    """Fill a new table from a backup, build its indexes, and make it active."""
     wanted, schema = job.work.body, job.tables.schema
-    async with job.store.transaction() as statements:
+    table = await job.table(wanted["TableName"])
+    if table is None:
+        await done(job.store, names(schema), job.work)
+        return
+    body = dict(table.body)
+    if "Slots" not in wanted:
+        async with job.store.transaction() as statements:
+            await statements.execute(";\n".join(rows_ddl(table.sql_name, body)))
+            wanted["Slots"] = [index["Slot"] for index in indexes_of(body)]
+            await job.keep(statements=statements)
+    copy = backup_table(schema, int(wanted["CopyId"]))
+    while not wanted.get("IsFilled"):
+        await _copy_page(job, copy, table.sql_name, into_table=True)
+    for sql_name, text in btrees_ddl(
+        table.sql_name, body, table.table_id, table.shape, concurrently=True
+    ):
+        if not await build_btree(job, sql_name, text):
+            return
+    async with changing.background_transaction(job.store) as statements:
         row = await changing.found(schema, statements, wanted["TableName"])
         if row is not None and row.table_id == job.work.table_id:
-            copy = backup_table(schema, int(wanted["CopyId"]))
-            await statements.execute(";\n".join(rows_ddl(row.sql_name, row.body)))
-            slots = [index["Slot"] for index in indexes_of(row.body)]
-            await statements.execute(restore_sql(row.sql_name, copy, slots))
-            texts = btrees_ddl(row.sql_name, row.body, row.table_id, row.shape)
-            if texts:
-                await statements.execute(";\n".join(texts))
             row.body["TableStatus"] = "ACTIVE"
             row.body["RestoreSummary"]["RestoreInProgress"] = False
             await changing.save_row(statements, row)
         await done(statements, names(schema), job.work)
+
+
+async def _begin_copy(job: Job, statements: Statements) -> None:
+    """Make the backup's table; a small table is copied at once, as it is at this moment."""
+    wanted, schema = job.work.body, job.tables.schema
+    row = await changing.found(schema, statements, wanted["TableName"])
+    text = with_names(_FIND, names(schema))
+    rows = await statements.fetch(text, wanted["TableName"], wanted["BackupId"])
+    if row is None or not rows:
+        raise LostError
+    body = orjson.loads(rows[0][0])
+    body["Source"] = row.body
+    await _save(statements, schema, wanted, body)
+    wanted["CopyId"] = body["CopyId"]
+    wanted["Slots"] = [index["Slot"] for index in indexes_of(row.body)]
+    copy = backup_table(schema, int(body["CopyId"]))
+    await statements.execute(backup_ddl(copy, wanted["Slots"]))
+    sizes = await statements.fetch(TABLE_BYTES, schema, row.sql_name.name)
+    if sizes[0][0] <= AT_ONCE_BYTES_MAX:
+        await statements.execute(copy_all(row.sql_name, copy, wanted["Slots"]))
+        wanted["IsFilled"] = True
+    await job.keep(statements=statements)
+
+
+async def _copy_page(job: Job, source: Name, target: Name, *, into_table: bool) -> None:
+    """Copy the next rows; `work.body` says how far that went."""
+    wanted = job.work.body
+    sk, pk, rk = wanted.get("Place", FIRST_PLACE)
+    text = copy_page(source, target, wanted["Slots"], into_table=into_table)
+    rows = await job.store.fetch(text, sk, bytes.fromhex(pk), bytes.fromhex(rk))
+    if rows:
+        sk, pk, rk = rows[0]
+        wanted["Place"] = [sk, pk.hex(), rk.hex()]
+    else:
+        wanted["IsFilled"] = True
+    await job.keep()
+
+
+async def _save(statements: Statements, schema: str, wanted: Body, body: Body) -> None:
+    """Write the row of the backup that is wanted."""
+    text, stored = with_names(_SAVE, names(schema)), orjson.dumps(body).decode()
+    await statements.execute(text, wanted["TableName"], wanted["BackupId"], stored)
 
 
 def _named(context: Context, arn: str) -> tuple[str, str]:

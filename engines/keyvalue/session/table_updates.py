@@ -12,7 +12,7 @@ from engines.keyvalue.session import changing, stream_rows
 from engines.keyvalue.session.changing import Row
 from engines.keyvalue.session.context import Context
 from engines.keyvalue.session.tables import check_supported, measured
-from engines.keyvalue.session.work import INDEX, add_work
+from engines.keyvalue.session.work import BACKUP, INDEX, add_work, has_work
 from engines.keyvalue.storage import columns_ddl, drop_columns_ddl, index_ddl, names
 from engines.kit.ports import Statements
 from engines.kit.statement import with_names
@@ -44,6 +44,8 @@ async def update_table(context: Context, parsed: Parsed) -> dict[str, Any]:
         if change.opens_stream:
             row.body["LatestStreamLabel"] = shown.body["LatestStreamLabel"]
         if change.is_shape:
+            if await has_work(statements, row.schema, BACKUP, row.table_id):
+                raise changing.being_updated(name)
             await _reshape(context, statements, row, change)
         await changing.save_row(statements, row)
     context.tables.forget()

@@ -79,7 +79,8 @@ async def create_table(context: Context, parsed: Parsed) -> dict[str, Any]:
     if stream.get("StreamEnabled"):
         begin_stream(body, stream["StreamViewType"], now)
     sql_name = sql_table(context.tables.schema, table_id, 1)
-    texts = [*rows_ddl(sql_name, body), *btrees_ddl(sql_name, body, table_id)]
+    btrees = btrees_ddl(sql_name, body, table_id)
+    texts = [*rows_ddl(sql_name, body), *(text for _, text in btrees)]
     async with changing.transaction(context, name) as statements:
         await add_table(context, statements, name, table_id, body)
         await statements.execute(";\n".join(texts))
@@ -175,19 +176,18 @@ def rows_ddl(table: Name, body: Body) -> list[str]:
     return [items_ddl(table), *(columns_ddl(table, index["Slot"]) for index in indexes_of(body))]
 
 
-def btrees_ddl(table: Name, body: Body, table_id: int, shape: int = 1) -> list[str]:
-    """Return what makes the b-trees of all indexes."""
-    return [
-        index_ddl(
-            table,
-            changing.index_name(table_id, index["Slot"], shape),
-            index["Slot"],
-            is_global=member == "GlobalSecondaryIndexes",
-            concurrently=False,
-        )
-        for member in INDEX_MEMBERS
-        for index in body.get(member) or ()
-    ]
+def btrees_ddl(
+    table: Name, body: Body, table_id: int, shape: int = 1, *, concurrently: bool = False
+) -> list[tuple[str, str]]:
+    """Return the names of the b-trees of all indexes, each with what makes it."""
+    made = []
+    for member in INDEX_MEMBERS:
+        for index in body.get(member) or ():
+            slot, is_global = index["Slot"], member == "GlobalSecondaryIndexes"
+            name = changing.index_name(table_id, slot, shape)
+            text = index_ddl(table, name, slot, is_global=is_global, concurrently=concurrently)
+            made.append((name, text))
+    return made
 
 
 def check_supported(fields: Mapping[str, Any]) -> None:

@@ -79,9 +79,9 @@ class Job:
     tables: Tables
     work: Work
 
-    async def keep(self, seconds: float = LEASE_S) -> None:
-        """Renew the lease and keep `work.body`; raises LostError."""
-        await lease(self.store, names(self.tables.schema), self.work, seconds)
+    async def keep(self, seconds: float = LEASE_S, statements: Statements | None = None) -> None:
+        """Renew the lease and keep `work.body`, perhaps in a transaction; raises LostError."""
+        await lease(statements or self.store, names(self.tables.schema), self.work, seconds)
 
     async def known(self, name: str) -> Known | None:
         """Return the table that the work is for as it is now; None if it is gone."""

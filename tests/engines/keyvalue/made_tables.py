@@ -69,12 +69,20 @@ async def described(rig: Rig, name: str) -> dict[str, Any]:
 
 async def settled(rig: Rig) -> None:
     """Wait until the worker's background work has ended."""
-    await asyncio.gather(*rig.tasks.values())
+    while going := [task for task in rig.tasks.values() if not task.done()]:
+        await asyncio.gather(*going)
+
+
+async def given_up(rig: Rig) -> None:
+    """Wait until the worker's background work has ended, whatever way."""
+    while going := [task for task in rig.tasks.values() if not task.done()]:
+        await asyncio.gather(*going, return_exceptions=True)
 
 
 async def look(rig: Rig) -> None:
     """Do what the worker does now and then: whatever is due."""
     await run(cast(HttpPorts, rig), rig.record)
+    await settled(rig)
 
 
 async def refused(rig: Rig, operation: str, **fields: Any) -> DynamoError:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 
 from engines.keyvalue.session import backups
+from engines.keyvalue.session.background import run
+from engines.keyvalue.sql import copying
 from engines.kit.errors import Reason, RequestError
+from engines.kit.http.whole import HttpPorts
 from tests.engines.keyvalue.made_tables import (
     HASH,
     RANGE,
     UNITS,
     definitions,
     described,
+    given_up,
     index,
     look,
     put,
@@ -34,6 +38,14 @@ def dsn(postgres: PostgresServer) -> str:
     return postgres.create_database("keyvalue_backups")
 
 
+@pytest.fixture(params=[True, False], ids=["at_once", "in_pages"])
+def copies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy by one statement, or page by page."""
+    monkeypatch.setattr(copying, "ROWS_MAX", 7)
+    if not request.param:
+        monkeypatch.setattr(backups, "AT_ONCE_BYTES_MAX", 0)
+
+
 @pytest_asyncio.fixture
 async def rigs(dsn: str) -> AsyncIterator[list[Rig]]:
     async with running(dsn, workers=2) as both:
@@ -43,6 +55,10 @@ async def rigs(dsn: str) -> AsyncIterator[list[Rig]]:
 @pytest.fixture
 def rig(rigs: list[Rig]) -> Rig:
     return rigs[0]
+
+
+def _no_work(*_: Any) -> None:
+    """Leave work where it is."""
 
 
 async def songs(rig: Rig) -> list[dict[str, Any]]:
@@ -80,6 +96,7 @@ async def scanned(rig: Rig, name: str, **more: Any) -> list[dict[str, Any]]:
     return sorted(got["Items"], key=lambda item: int(item["b"]["N"]))
 
 
+@pytest.mark.usefixtures("copies")
 async def test_a_table_is_restored_as_it_was(rigs: list[Rig]) -> None:
     one, two = rigs
     items = await songs(one)
@@ -180,11 +197,11 @@ async def test_backups_are_listed_by_table_and_time_and_deleted(rig: Rig) -> Non
     assert rows[0][0] == 3
 
 
-async def test_what_is_under_way_is_in_use(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_under_way_is_in_use(rig: Rig) -> None:
     await songs(rig)
     await rig.perform("UpdateTable", TableName="songs", DeletionProtectionEnabled=False)
     ready = await backed_up(rig)
-    monkeypatch.setattr(rig, "spawn", lambda *_: None)
+    spawn, rig.spawn = rig.spawn, _no_work  # type: ignore[method-assign]
     made = await rig.perform("CreateBackup", TableName="songs", BackupName="second")
     arn = made["BackupDetails"]["BackupArn"]
     assert (await refused(rig, "DeleteBackup", BackupArn=arn)).code == "BackupInUseException"
@@ -204,6 +221,7 @@ async def test_what_is_under_way_is_in_use(rig: Rig, monkeypatch: pytest.MonkeyP
     assert error.code == "ResourceNotFoundException"
     error = await refused(rig, "RestoreTableFromBackup", TargetTableName="songs", BackupArn=ready)
     assert error.code == "TableAlreadyExistsException"
+    rig.spawn = spawn  # type: ignore[method-assign]
     await look(rig)
     assert len(await scanned(rig, "restored")) == 30
     await rig.perform("DeleteBackup", BackupArn=ready)
@@ -211,6 +229,7 @@ async def test_what_is_under_way_is_in_use(rig: Rig, monkeypatch: pytest.MonkeyP
     await rig.perform("DeleteTable", TableName="songs")
 
 
+@pytest.mark.usefixtures("copies")
 async def test_a_copy_that_was_given_up_is_made_by_another_worker(
     rigs: list[Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +242,7 @@ async def test_a_copy_that_was_given_up_is_made_by_another_worker(
 
     monkeypatch.setattr(backups, "done", dies)
     made = await one.perform("CreateBackup", TableName="songs", BackupName="first")
-    await asyncio.gather(*one.tasks.values(), return_exceptions=True)
+    await given_up(one)
     monkeypatch.setattr(backups, "done", real)
     arn = made["BackupDetails"]["BackupArn"]
     shown = (await two.perform("DescribeBackup", BackupArn=arn))["BackupDescription"]
@@ -240,3 +259,37 @@ async def test_over_the_storage_quota_no_copies_are_made(rig: Rig) -> None:
     with pytest.raises(RequestError) as error:
         await rig.perform("CreateBackup", TableName="songs", BackupName="first")
     assert error.value.reason is Reason.QUOTA
+
+
+async def test_a_restore_that_was_given_up_goes_on_at_another_worker(
+    rigs: list[Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = rigs
+    monkeypatch.setattr(copying, "ROWS_MAX", 4)
+    items = await songs(one)
+    arn = await backed_up(one)
+    real, pages = backups._copy_page, 0
+
+    async def dies(*args: Any, **how: Any) -> None:
+        nonlocal pages
+        pages += 1
+        if pages in (3, 5):
+            raise asyncio.CancelledError
+        await real(*args, **how)
+
+    monkeypatch.setattr(backups, "_copy_page", dies)
+    await one.perform("RestoreTableFromBackup", TargetTableName="restored", BackupArn=arn)
+    await given_up(one)
+    for rig in (two, one):
+        assert (await described(rig, "restored"))["TableStatus"] == "CREATING"
+        await pass_leases(rig)
+        await run_once(rig)
+    assert (await described(two, "restored"))["TableStatus"] == "ACTIVE"
+    assert await scanned(one, "restored") == items
+    assert (await one.perform("Scan", TableName="restored", IndexName="of_c"))["Count"] == 30
+
+
+async def run_once(rig: Rig) -> None:
+    """Do what is due, which may be given up again."""
+    await run(cast(HttpPorts, rig), rig.record)
+    await given_up(rig)

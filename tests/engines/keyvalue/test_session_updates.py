@@ -16,6 +16,7 @@ from tests.engines.keyvalue.made_tables import (
     UNITS,
     definitions,
     described,
+    given_up,
     index,
     look,
     new_index,
@@ -294,7 +295,7 @@ async def test_work_whose_lease_has_passed_goes_on_at_another_worker(
 
     monkeypatch.setattr(backfill, "_fill", dies)
     await one.perform("UpdateTable", **new_index("songs", index("of_g", "g"), g="N"))
-    await asyncio.gather(*one.tasks.values(), return_exceptions=True)
+    await given_up(one)
     monkeypatch.setattr(backfill, "_fill", real)
     await look(two)
     assert (await described(two, "songs"))["TableStatus"] == "UPDATING"
