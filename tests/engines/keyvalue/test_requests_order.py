@@ -386,3 +386,18 @@ def test_a_stream_is_read_at_a_number_or_not() -> None:
     for half in ({"Type": "CHILD_SHARDS"}, {"ShardId": "s" * 30}):
         body = {"StreamArn": "a" * 40, "ShardFilter": half}
         assert "must both be specified" in refusal("DescribeStream", body)
+
+
+@pytest.mark.parametrize(
+    ("member", "mark", "value"),
+    [("ExpressionAttributeNames", "#", "a"), ("ExpressionAttributeValues", ":", {"S": "x"})],
+)
+def test_placeholders_have_at_most_255_bytes(member: str, mark: str, value: Any) -> None:
+    body = {"TableName": "table", "Key": {"k": {"S": "x"}}, "ConditionExpression": "a = b"}
+    fits, long = mark + "p" * 254, mark + "p" * 255
+    message = refusal("DeleteItem", {**body, member: {fits: value}})
+    assert message == f"Value provided in {member} unused in expressions: keys: {{{fits}}}"
+    assert refusal("DeleteItem", {**body, member: {long: value}}) == (
+        f"{member} contains invalid key: "
+        "The expression attribute map contains a key that is too long; size of key: 256"
+    )

@@ -21,6 +21,8 @@ from engines.keyvalue.values import AttributeValue, Item
 
 NAME_BYTES_MAX = 65535
 
+# With its # or :. Developer Guide, "Constraints", expression parameters.
+PLACEHOLDER_BYTES_MAX = 255
 _NAME_KEY = re.compile(r"#[A-Za-z0-9_]+", re.ASCII)
 _VALUE_KEY = re.compile(r":[A-Za-z0-9_]+", re.ASCII)
 
@@ -230,5 +232,10 @@ def _check_placeholders(member: str, given: Mapping[str, Any], pattern: re.Patte
     if not given:
         raise validation(f"{member} must not be empty")
     for name in given:
+        if len(name) > PLACEHOLDER_BYTES_MAX:
+            raise validation(
+                f"{member} contains invalid key: The expression attribute map contains a key that "
+                f"is too long; size of key: {len(name.encode())}"
+            )
         if not pattern.fullmatch(name):
-            raise validation(f'{member} contains invalid key: Syntax error; key: "{name[:1024]}"')
+            raise validation(f'{member} contains invalid key: Syntax error; key: "{name}"')
