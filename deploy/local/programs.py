@@ -12,7 +12,7 @@ import hmac
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -114,6 +114,12 @@ def _control_plane(home: Home) -> tuple[Program, ...]:
             fingerprint=schema,
         ),
         Program(
+            "static",
+            (python, "manage.py", "collectstatic", "--no-input", "-v", "0"),
+            once=True,
+            fingerprint=_static_fingerprint(home),
+        ),
+        Program(
             "worker",
             (*celery, "worker", "--loglevel=info", f"--concurrency={WORKER_PROCESSES}",
              # There is one worker: nobody to greet or to listen to.
@@ -137,7 +143,7 @@ def _control_plane(home: Home) -> tuple[Program, ...]:
             # Requests are logged by `tenants.core.middleware`, without the tokens in addresses.
             (python, "-m", "weftkit_site.bounded_daphne", "-v", "0", "-e", _web_endpoint(home),
              "weftkit_site.asgi:application"),
-            after=("migrate", "redis"),
+            after=("migrate", "redis", "static"),
             is_ready=_web_answers,
         ),
         Program(
@@ -167,9 +173,24 @@ def _escaped(value: str) -> str:
 
 def _schema_fingerprint() -> str:
     """Return what changes whenever there may be something to migrate."""
+    return _digest_of(
+        [*CHECKOUT.glob("tenants/*/migrations/*.py"), *CHECKOUT.glob("requirements/*.txt")]
+    )
+
+
+def _static_fingerprint(home: Home) -> str:
+    """Return what changes whenever static files may have, ours or a package's, or are gone."""
+    ours = [path for path in CHECKOUT.glob("static/**/*") if path.is_file()]
+    settings = CHECKOUT.glob("weftkit_site/settings/*.py")
+    packages = CHECKOUT.glob("requirements/*.txt")
+    return _digest_of([*ours, *settings, *packages]) + _digest_if_there(
+        home.root / "static" / "staticfiles.json"
+    )
+
+
+def _digest_of(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    names = [*CHECKOUT.glob("tenants/*/migrations/*.py"), *CHECKOUT.glob("requirements/*.txt")]
-    for path in sorted(names):
+    for path in sorted(paths):
         digest.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -8,8 +8,17 @@ from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
 
-from engines.kit.iam import Match, Operator, Policy, Scope, Target, data_role
-from engines.kit.records import Role
+from engines.kit.iam import (
+    RESOURCE_KINDS,
+    Match,
+    Operator,
+    Policy,
+    Scope,
+    Target,
+    data_role,
+    scoped_grants,
+)
+from engines.kit.records import Role, ScopedGrant
 from tenants.accounts.models import Membership, Tenant
 from tenants.accounts.selectors import member_list
 from tenants.core.errors import NotFoundError
@@ -162,6 +171,17 @@ def credential_role(*, credential: Credential, target: Target) -> Role | None:
         return own
     given = data_role(policies, target)
     return None if given is None else min(own, given, key=list(Role).index)
+
+
+def credential_grants(*, credential: Credential, target: Target) -> tuple[ScopedGrant, ...] | None:
+    """Return what the owner of a credential holds in an instance of an engine that has parts.
+
+    None for one without an owner, and for engines that are one whole: there is its role.
+    """
+    policies = owner_policies(credential)
+    if policies is None or not RESOURCE_KINDS.get(target.engine):
+        return None
+    return scoped_grants(policies, target)
 
 
 def owner_policies(credential: Credential) -> tuple[Policy, ...] | None:

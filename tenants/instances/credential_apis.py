@@ -19,7 +19,7 @@ from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import TenantApi
 from tenants.api.strict import StrictSerializer
 from tenants.core.errors import invalid_field
-from tenants.iam.selectors import credential_role, service_id_get
+from tenants.iam.selectors import credential_grants, credential_role, service_id_get
 from tenants.instances import credentials, selectors
 from tenants.instances.models import Credential, CredentialRole, CredentialSecret, Instance
 from tenants.operations.apis import OperationOutput
@@ -31,17 +31,28 @@ class SecretOutput(serializers.ModelSerializer[CredentialSecret]):
         fields = ["issued_at", "expires_at", "scram_iterations"]
 
 
+class GrantOutput(serializers.Serializer[Any]):
+    """What one policy of its service id gives a credential, in the instance or in parts of it."""
+
+    roles = serializers.ListField(child=serializers.CharField())
+    actions = serializers.ListField(child=serializers.CharField())
+    resource_type = serializers.CharField(source="kind", help_text='"": the whole instance.')
+    resource = serializers.CharField(source="name", help_text='"": all of the type.')
+    is_pattern = serializers.BooleanField(help_text="Whether `*` and `?` in it are wildcards.")
+
+
 class CredentialOutput(serializers.ModelSerializer[Credential]):
     role = serializers.ChoiceField(CredentialRole.choices)
     cidrs = serializers.ListField(child=serializers.CharField())
     effective_role = serializers.SerializerMethodField()
     service_id = serializers.UUIDField(source="ownership.service_id", allow_null=True, default=None)
+    grants = serializers.SerializerMethodField()
     secrets = SecretOutput(many=True)
 
     class Meta:
         model = Credential
         fields = [
-            "id", "key_id", "username", "label", "role", "effective_role", "service_id",
+            "id", "key_id", "username", "label", "role", "effective_role", "grants", "service_id",
             "is_enabled", "is_configured", "cidrs", "secrets", "expires_at", "last_used_at",
             "revoked_at", "created_by", "created_at",
         ]  # fmt: skip
@@ -49,10 +60,22 @@ class CredentialOutput(serializers.ModelSerializer[Credential]):
     @extend_schema_field(serializers.ChoiceField(CredentialRole.choices, allow_null=True))
     def get_effective_role(self, credential: Credential) -> str | None:
         """Return what it may do now: a service id's policies may give less than `role`, or none."""
-        instance = credential.instance
-        target = Target(str(instance.tenant_id), instance.engine, instance.handle)
-        role = credential_role(credential=credential, target=target)
+        role = credential_role(credential=credential, target=_target(credential))
         return role.value if role else None
+
+    @extend_schema_field(GrantOutput(many=True, allow_null=True))
+    def get_grants(self, credential: Credential) -> Any:
+        """Return what a service id's policies give, where policies can name parts of an instance.
+
+        `role` bounds them, as it bounds `effective_role`, which is of the whole instance.
+        """
+        grants = credential_grants(credential=credential, target=_target(credential))
+        return None if grants is None else GrantOutput(grants, many=True).data
+
+
+def _target(credential: Credential) -> Target:
+    instance = credential.instance
+    return Target(str(instance.tenant_id), instance.engine, instance.handle)
 
 
 class CredentialCreated(CredentialOutput):

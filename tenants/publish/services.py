@@ -14,11 +14,11 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from engines.kit import exchange, records
-from engines.kit.iam import RESOURCE_KINDS, Target, rights_of, scoped_grants
+from engines.kit.iam import Target, rights_of
 from tenants.audit.selectors import data_events_wanted
 from tenants.backups.selectors import archive_flags
 from tenants.billing.growth import growth_refusal
-from tenants.iam.selectors import credential_role, owner_policies
+from tenants.iam.selectors import credential_grants, credential_role
 from tenants.instances.models import Credential, CredentialSecret, Instance, InstanceStatus
 from tenants.instances.status import PUBLISHED
 from tenants.usage.limits import limits_of
@@ -163,9 +163,9 @@ def _credential_now(credential: Credential, target: Target) -> records.Credentia
     elsewhere it is one role in the whole instance.
     """
     record = credential_record(credential)
-    policies = owner_policies(credential)
-    if policies is not None and RESOURCE_KINDS.get(target.engine):
-        granted = replace(record, grants=scoped_grants(policies, target))
+    grants = credential_grants(credential=credential, target=target)
+    if grants is not None:
+        granted = replace(record, grants=grants)
         is_usable = not rights_of(granted, target.engine).is_none
         return replace(granted, enabled=record.enabled and is_usable)
     role = credential_role(credential=credential, target=target)

@@ -96,3 +96,23 @@ def axe_violations(page: Page) -> list[str]:
 def overflow_px(page: Page) -> int:
     """Return by how many pixels a page is wider than its window."""
     return max(0, int(page.evaluate("document.documentElement.scrollWidth - innerWidth")))
+
+
+# What moved under the reader's eyes since the page was opened, without their doing: web.dev's CLS.
+LAYOUT_SHIFT = """() => new Promise((resolve) => {
+  let sum = 0;
+  const add = (list) => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) sum += entry.value;
+  };
+  const observer = new PerformanceObserver(add);
+  observer.observe({ type: "layout-shift", buffered: true });
+  requestAnimationFrame(() => setTimeout(() => { add({ getEntries: () => observer.takeRecords() });
+    resolve(sum); }, 0));
+})"""
+# "Good" ends at 0.1.
+LAYOUT_SHIFT_MAX = 0.1
+
+
+def layout_shift(page: Page) -> float:
+    """Return by how much a page's layout has shifted since it was opened."""
+    return float(page.evaluate(LAYOUT_SHIFT))

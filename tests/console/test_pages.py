@@ -1,5 +1,6 @@
 """Every page of `pages.PAGES` at two widths, in both colour schemes: no serious violation of
-accessibility, no sideways scrolling, no error in the browser's console. With WEFTKIT_SCREENSHOTS
+accessibility, no sideways scrolling, no layout that jumps while it loads, no error in the browser's
+console. With WEFTKIT_SCREENSHOTS
 set to a folder (`make screenshots`), a picture of each.
 """
 
@@ -13,7 +14,13 @@ import pytest
 
 from engines.kit.records import Role
 from tenants.instances.credentials import credential_create
-from tests.console.browser import HEIGHT, axe_violations, overflow_px
+from tests.console.browser import (
+    HEIGHT,
+    LAYOUT_SHIFT_MAX,
+    axe_violations,
+    layout_shift,
+    overflow_px,
+)
 from tests.console.conftest import Browse
 from tests.console.pages import PAGES, Look
 from tests.tenants.cast import Cast, serving_instance
@@ -38,6 +45,7 @@ def test_a_page_is_accessible_and_fits(browse: Browse, lasting_cast: Cast, look:
     person = browse(getattr(lasting_cast, look.person, None))
     person.expected_statuses = {look.status} - {200}
     page = person.open(address)
+    assert layout_shift(page) <= LAYOUT_SHIFT_MAX
     for width, scheme in VISITS.items():
         page.set_viewport_size({"width": width, "height": HEIGHT})
         page.emulate_media(color_scheme=scheme)

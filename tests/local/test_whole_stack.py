@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Iterator
 
@@ -70,10 +71,25 @@ def test_second_up_says_that_it_runs_and_prints_the_table_again(own_stack: Stack
     assert leaders(own_stack) == before
 
 
+def test_static_files_have_their_digest_in_their_name_and_are_kept_for_ever(
+    own_stack: Stack,
+) -> None:
+    with own_stack.api() as client:
+        page = client.get(str(client.base_url.join("/sign-in")), headers={"Authorization": ""})
+        names = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+        assert any(re.fullmatch(r"/static/css/console\.[0-9a-f]{12}\.css", name) for name in names)
+        for name in names:
+            answer = client.get(str(client.base_url.join(name)))
+            assert answer.status_code == 200, name
+            assert "immutable" in answer.headers["Cache-Control"], name
+            assert "max-age=315360000" in answer.headers["Cache-Control"], name
+            assert answer.headers.get("Content-Encoding") == "gzip", name
+
+
 def test_status_names_every_process(own_stack: Stack) -> None:
     lines = own_stack.command("status").stdout.splitlines()
     assert {line.split()[0] for line in lines} == {
-        "supervisor", "migrate", "bootstrap", *SERVICES
+        "supervisor", "migrate", "static", "bootstrap", *SERVICES
     }  # fmt: skip
     assert all(line.split()[-1] in ("ready", "done") for line in lines)
 

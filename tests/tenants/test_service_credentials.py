@@ -18,6 +18,7 @@ from tenants.iam.models import ServiceId
 from tenants.iam.policies import Subject, policy_change, policy_create, policy_delete
 from tenants.iam.service_ids import service_id_change, service_id_create, service_id_delete
 from tenants.iam.services import api_key_create
+from tenants.iam.templatetags.iam import role_now
 from tenants.instances.credentials import credential_create
 from tenants.instances.models import Credential, Instance
 from tenants.publish.services import record_refresh
@@ -105,6 +106,23 @@ def test_where_an_engine_has_tables_the_record_says_which_of_them(
     assert rights.allows("weftkit.keyvalue.data.write", "orders-eu")
     assert not rights.allows("weftkit.keyvalue.data.write", "carts")
     assert not rights.allows("weftkit.keyvalue.structure.write", "orders-eu")
+    (shown,) = (
+        signed_in(cast.alice)
+        .get(f"/api/v1/tenants/acme/instances/{instance.handle}/credentials")
+        .json()["items"]
+    )
+    assert (shown["role"], shown["effective_role"]) == ("write", None)
+    assert shown["grants"] == [
+        {
+            "roles": ["Manager"],
+            "actions": [],
+            "resource_type": "table",
+            "resource": "orders-*",
+            "is_pattern": True,
+        }
+    ]
+    fresh = Credential.objects.select_related("ownership__service", "instance").get(pk=made.pk)
+    assert role_now(fresh) == "By table"
     elsewhere = {"scope": tables | on("acme-prod-*")}
     policy_change(actor=cast.owner, policy=policy, changes=elsewhere)
     assert (seen(made).enabled, seen(made).grants) == (False, ())

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 
 from engines.kit.records import Role
 from tenants.console.explorer import sql
+from tenants.console.explorer.running import running
 from tenants.console.explorer.view import Explorer
 
 SECONDS = (5, 10, 30, 60)
@@ -57,7 +58,7 @@ class SqlExplorer(Explorer):
         return self.answer({"run": run}, template="console/data_sql_part.html")
 
     def _cancel(self, request: HttpRequest) -> HttpResponse:
-        sql.RUNNING.cancel(self.view.actor.name, _run_id(request))
+        running().cancel(self.view.actor.name, _run_id(request))
         said = "The server is asked to cancel."
         return self.view.toast(HttpResponse(status=204), said, "info")
 

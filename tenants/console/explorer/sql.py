@@ -2,7 +2,7 @@
 
 The text is sent as it is, and may hold several statements. Rows come one by one, so that a result
 that is too large is given up while it arrives, not when it is in memory. A running text can be
-cancelled from another request of the same person in this process.
+cancelled by another request of the same person (`running`), at whatever web process.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import os
 import select
 import socket
 import sys
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -24,7 +22,7 @@ from psycopg import postgres, pq
 
 from engines.kit.records import Role
 from tenants.console.explorer.access import KEYRING, Access
-from tenants.core.errors import ConflictError, TooManyError
+from tenants.console.explorer.running import running
 
 DATABASE = "weftkit"  # of every relational instance
 TEXT_CHARACTERS_MAX = 100_000
@@ -36,10 +34,9 @@ NOTICES_MAX = 20
 CONNECT_SECONDS = 5
 # The data plane learns of a new credential within a second.
 NEW_SECONDS = 5.0
-RUNNING_PER_PERSON_MAX = 3
-RUNNING_MAX = 24
-CANCELLED_MAX = 100
 LOOK_SECONDS = 0.5
+# What a text takes beside its statement: to sign in, and to be told that it was too late.
+SPARE_SECONDS = round(NEW_SECONDS + 3 * CONNECT_SECONDS)
 # Where Linux' struct tcp_info has tcpi_bytes_received.
 RECEIVED_AT = 128
 
@@ -85,74 +82,24 @@ class _TooLateError(Exception):
     pass
 
 
-class Running:
-    """The texts that run in this process: who may run one more, and what can be cancelled.
-
-    A cancel may overtake the text that it is meant for, on the way here or to the server: its id
-    is remembered, and the server is asked again as long as the text runs.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runs: dict[tuple[str, str], psycopg.Connection | None] = {}
-        self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
-
-    @contextlib.contextmanager
-    def entered(self, who: str, run_id: str) -> Iterator[None]:
-        """Count one text of a person for the length of the block."""
-        with self._lock:
-            mine = sum(name == who for name, _ in self._runs)
-            if (who, run_id) in self._runs:
-                raise ConflictError("this text runs already")
-            if mine >= RUNNING_PER_PERSON_MAX or len(self._runs) >= RUNNING_MAX:
-                raise TooManyError("too many statements run at once", retry_after_s=1)
-            self._runs[who, run_id] = None
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._runs[who, run_id]
-                self._cancelled.pop((who, run_id), None)
-
-    def connected(self, who: str, run_id: str, connection: psycopg.Connection) -> None:
-        with self._lock:
-            self._runs[who, run_id] = connection
-
-    def is_cancelled(self, who: str, run_id: str) -> bool:
-        with self._lock:
-            return (who, run_id) in self._cancelled
-
-    def cancel(self, who: str, run_id: str) -> None:
-        """Have a text end as cancelled, now or as soon as it comes."""
-        with self._lock:
-            connection = self._runs.get((who, run_id))
-            self._cancelled[who, run_id] = None
-            while len(self._cancelled) > CANCELLED_MAX:
-                self._cancelled.popitem(last=False)
-        if connection is not None:
-            _ask_to_cancel(connection)
-
-
-RUNNING = Running()
-
-
 def sql_run(
     *, access: Access, text: str, who: str, run_id: str, seconds: int = 10, rows: int = 100
 ) -> Run:
     """Run `text`. What the server refuses is in the result, not raised."""
     seconds, rows = min(seconds, SECONDS_MAX), min(rows, ROWS_MAX)
     run = Run()
-    with RUNNING.entered(who, run_id):
+    texts = running()
+    with texts.entered(who, run_id, seconds + SPARE_SECONDS):
         started = time.monotonic()
         try:
             with _connected(access, seconds) as connection:
-                RUNNING.connected(who, run_id, connection)
-                if RUNNING.is_cancelled(who, run_id):
+                texts.connected(who, run_id, functools.partial(_ask_to_cancel, connection))
+                if texts.is_cancelled(who, run_id):
                     run.failure = Failure("It was cancelled before it began.", "57014")
                 else:
                     deadline = time.monotonic() + seconds
-                    waited = functools.partial(_cancel_again, connection, who, run_id)
-                    _collect(connection, text, run, rows, deadline, waited)
+                    look = functools.partial(_cancel_again, connection, who, run_id)
+                    _collect(connection, text, run, rows, deadline, look)
         except psycopg.Error as error:
             run.failure = run.failure or _failure_of(error)
         run.milliseconds = round((time.monotonic() - started) * 1000)
@@ -201,7 +148,7 @@ def _collect(
     run: Run,
     rows: int,
     deadline: float,
-    waited: Callable[[], None],
+    look: Callable[[], None],
 ) -> None:
     """Send `text` and fill `run`; what was too much ends the connection."""
     raw = connection.pgconn
@@ -209,7 +156,7 @@ def _collect(
     raw.send_query(text.encode())
     raw.set_single_row_mode()
     # The server's own limit comes first; this is for one that does not answer.
-    reader = _Reader(raw, deadline + CONNECT_SECONDS, waited)
+    reader = _Reader(raw, deadline + CONNECT_SECONDS, look)
     current = Result()
     try:
         while (answer := reader.next()) is not None:
@@ -238,18 +185,22 @@ def _collect(
 class _Reader:
     """Results one after another, with a deadline and a count of the bytes that came."""
 
-    def __init__(self, raw: pq.abc.PGconn, deadline: float, waited: Callable[[], None]) -> None:
+    def __init__(self, raw: pq.abc.PGconn, deadline: float, look: Callable[[], None]) -> None:
         self._raw = raw
         self._deadline = deadline
-        self._waited = waited
+        self._look = look
+        self._look_at = time.monotonic() + LOOK_SECONDS
 
     def next(self) -> pq.abc.PGresult | None:
         while self._raw.is_busy():
-            left = self._deadline - time.monotonic()
-            if left <= 0:
+            now = time.monotonic()
+            if now >= self._deadline:
                 raise _TooLateError
-            if not select.select([self._raw.socket], [], [], min(left, LOOK_SECONDS))[0]:
-                self._waited()
+            if now >= self._look_at:
+                self._look()
+                self._look_at = time.monotonic() + LOOK_SECONDS
+            patience = min(self._deadline - now, LOOK_SECONDS)
+            if not select.select([self._raw.socket], [], [], patience)[0]:
                 continue
             if _received_bytes(self._raw.socket) > BYTES_MAX:
                 raise _TooLargeError
@@ -295,7 +246,7 @@ def _cut(connection: psycopg.Connection, run: Run) -> None:
 
 
 def _cancel_again(connection: psycopg.Connection, who: str, run_id: str) -> None:
-    if RUNNING.is_cancelled(who, run_id):
+    if running().is_cancelled(who, run_id):
         _ask_to_cancel(connection)
 
 
