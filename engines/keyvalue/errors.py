@@ -236,8 +236,9 @@ def transaction_conflict() -> DynamoError:
 def transaction_canceled(reasons: Sequence[Mapping[str, Any]]) -> DynamoError:
     """A transaction was not performed; one reason for each of its entries, in their order."""
     codes = ", ".join(str(reason["Code"]) for reason in reasons)
+    is_malformed = any(reason["Code"] == "ValidationError" for reason in reasons)
     return DynamoError(
-        Reason.CONFLICT,
+        Reason.MALFORMED if is_malformed else Reason.CONFLICT,
         "TransactionCanceledException",
         f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]",
         {"CancellationReasons": list(reasons)},

@@ -23,6 +23,8 @@ from engines.kit.statement import with_names
 
 _FIND = "SELECT table_id, shape, body::text FROM {catalogue} WHERE sk = 0 AND name = $1"
 ACCOUNT_DIGITS = 12
+# "relation does not exist": the table has another shape now, or is gone.
+NO_RELATION = "42P01"
 
 # What operations do to tables, in the words of policies.
 READ = "weftkit.keyvalue.data.read"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engines.keyvalue.capacity import ITEM_BYTES_MAX, item_size
-from engines.keyvalue.errors import conditional_failed, validation
+from engines.keyvalue.errors import conditional_failed, duplicate_item, validation
 from engines.keyvalue.evaluate import conditions, updates
 from engines.keyvalue.parse.expressions.trees import Condition, Update
 from engines.keyvalue.plan import checks
@@ -19,23 +19,37 @@ from engines.keyvalue.values import Item
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A condition, and whether its failure shows the item."""
+    """A condition, and whether its failure shows the item; `must_exist`: there must be one."""
 
     condition: Condition | None
     shows_item: bool = False
+    must_exist: bool = False
 
     def __call__(self, old: Item | None) -> Item | None:
         """Return the item as it is. Raises DynamoError: the condition is false."""
-        if self.condition is not None and not conditions.matches(self.condition, old):
+        is_missed = self.must_exist and old is None
+        if is_missed or (
+            self.condition is not None and not conditions.matches(self.condition, old)
+        ):
             raise conditional_failed(old if self.shows_item else None)
         return old
+
+
+class Absent:
+    """There must be no item: the condition of PartiQL's INSERT."""
+
+    def __call__(self, old: Item | None) -> Item | None:
+        """Return no item. Raises DynamoError: there is one."""
+        if old is not None:
+            raise duplicate_item()
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
     """Store an item whatever was there."""
 
-    check: Check
+    check: Check | Absent
     item: Item
 
     def __call__(self, old: Item | None) -> Item:

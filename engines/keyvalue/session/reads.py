@@ -71,7 +71,7 @@ async def query(context: Context, parsed: Parsed) -> bytes:
     """Query."""
     fields = parsed.fields
     known = await context.table(fields["TableName"])
-    table, index = known.table, _index(known.table, fields)
+    table, index = known.table, index_of(known.table, fields)
     condition = parsed.expressions.key_condition
     wanted_range = query_range(
         table, index, condition.tests if condition else (), fields.get("ExclusiveStartKey")
@@ -94,7 +94,7 @@ async def scan(context: Context, parsed: Parsed) -> bytes:
     """Scan, of a segment if the request names one."""
     fields = parsed.fields
     known = await context.table(fields["TableName"])
-    table, index = known.table, _index(known.table, fields)
+    table, index = known.table, index_of(known.table, fields)
     start_key, start, hashes = fields.get("ExclusiveStartKey"), None, None
     if start_key is not None:
         check_scan_start(table, index, start_key)
@@ -212,7 +212,7 @@ def _sent(wanted: Wanted, stored: bytes, item: Item | None) -> bytes:
     return orjson.dumps(item) if wanted.index.projected else stored
 
 
-def _index(table: Table, fields: Mapping[str, Any]) -> Index | None:
+def index_of(table: Table, fields: Mapping[str, Any]) -> Index | None:
     """Return the index that a request names."""
     name = fields.get("IndexName")
     if name is None:

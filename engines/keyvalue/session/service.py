@@ -21,6 +21,8 @@ from engines.keyvalue.session import (
     items,
     reads,
     settings,
+    statement_batches,
+    statements,
     streams,
     table_updates,
     tables,
@@ -28,6 +30,7 @@ from engines.keyvalue.session import (
     ttl,
 )
 from engines.keyvalue.session.context import (
+    NO_RELATION,
     READ,
     READ_CHANGES,
     READ_STRUCTURE,
@@ -41,13 +44,12 @@ from engines.kit.errors import Reason, RequestError
 from engines.kit.http.whole import HttpPorts
 from engines.kit.ports import Grant
 
-# "relation does not exist": the table has another shape now, or is gone.
-_NO_RELATION = "42P01"
 RESHAPED_MAX = 8
 INSTANCES_KNOWN_MAX = 10_000
 
 
 OPERATIONS: Mapping[str, Operation] = {
+    "BatchExecuteStatement": Operation(statement_batches.batch_execute_statement, READ),
     "BatchGetItem": Operation(batches.batch_get_item, READ),
     "BatchWriteItem": Operation(batches.batch_write_item, WRITE),
     "CreateBackup": Operation(backups.create_backup, WRITE_STRUCTURE),
@@ -61,6 +63,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "DescribeStream": Operation(streams.describe_stream, READ_CHANGES),
     "DescribeTable": Operation(tables.describe_table, READ_STRUCTURE),
     "DescribeTimeToLive": Operation(ttl.describe_time_to_live, READ_STRUCTURE),
+    # Which action a statement is, it says itself.
+    "ExecuteStatement": Operation(statements.execute_statement, READ),
+    "ExecuteTransaction": Operation(statement_batches.execute_transaction, READ),
     "GetItem": Operation(items.get_item, READ),
     "GetRecords": Operation(streams.get_records, READ_CHANGES),
     "GetShardIterator": Operation(streams.get_shard_iterator, READ_CHANGES),
@@ -141,7 +146,7 @@ async def _handled(handler: Handler, context: Context, parsed: Parsed) -> Answer
         try:
             return await handler(context, parsed)
         except RequestError as error:
-            is_gone = error.sqlstate == _NO_RELATION
+            is_gone = error.sqlstate == NO_RELATION
             if not is_gone and not (
                 error.reason is Reason.MALFORMED and await context.is_outdated()
             ):
