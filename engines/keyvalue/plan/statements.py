@@ -9,7 +9,7 @@ Only terms that all must be true can be about keys; whatever stands below OR or 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from engines.keyvalue.errors import invalid_parameter, validation
 from engines.keyvalue.evaluate.conditions import resolve
@@ -123,7 +123,7 @@ def _terms(test: Test) -> list[Test]:
 def _rest(where: Condition, terms: Sequence[Test]) -> Condition | None:
     if not terms:
         return None
-    return replace(where, test=terms[0] if len(terms) == 1 else And(tuple(terms)))
+    return where._replace(test=terms[0] if len(terms) == 1 else And(tuple(terms)))
 
 
 def _partitions(
