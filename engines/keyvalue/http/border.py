@@ -26,6 +26,8 @@ from engines.kit.errors import RequestError
 from engines.kit.http.whole import HttpAnswer, HttpCall, HttpHandler, HttpPorts
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
+# What scripts of other origins may read of an answer.
+EXPOSED = "x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,x-amz-crc32,Date"
 CORS_SECONDS = 172_800
 _GZIP_WBITS = 16 + zlib.MAX_WBITS
 
@@ -44,6 +46,7 @@ def serve(ports: HttpPorts) -> HttpHandler:
         answer = await _answer(service, ports, call)
         if call.header("origin") is not None:
             answer.headers.append(("access-control-allow-origin", "*"))
+            answer.headers.append(("access-control-expose-headers", EXPOSED))
         return answer
 
     return handle

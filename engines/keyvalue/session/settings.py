@@ -19,8 +19,8 @@ TABLE_UNITS = 40_000
 ENDPOINT_MINUTES = 1_440
 
 
-async def tag_resource(context: Context, parsed: Parsed) -> dict[str, Any]:
-    """TagResource: adds tags, and replaces those of the same keys."""
+async def tag_resource(context: Context, parsed: Parsed) -> bytes:
+    """TagResource: adds tags, and replaces those of the same keys. The answer has no body."""
     fields = parsed.fields
     arn = fields["ResourceArn"]
     name = _table(context, arn)
@@ -31,11 +31,11 @@ async def tag_resource(context: Context, parsed: Parsed) -> dict[str, Any]:
         if len(tags) > TAGS_MAX:
             raise invalid_parameter(f"Number of tags exceeds the limit of {TAGS_MAX}")
         await changing.save_row(statements, row)
-    return {}
+    return b""
 
 
-async def untag_resource(context: Context, parsed: Parsed) -> dict[str, Any]:
-    """UntagResource: keys that are not there do not matter."""
+async def untag_resource(context: Context, parsed: Parsed) -> bytes:
+    """UntagResource: keys that are not there do not matter. The answer has no body."""
     fields = parsed.fields
     name = _table(context, fields["ResourceArn"])
     async with changing.transaction(context, name) as statements:
@@ -43,7 +43,7 @@ async def untag_resource(context: Context, parsed: Parsed) -> dict[str, Any]:
         for key in fields["TagKeys"]:
             row.body.get("Tags", {}).pop(key, None)
         await changing.save_row(statements, row)
-    return {}
+    return b""
 
 
 async def list_tags_of_resource(context: Context, parsed: Parsed) -> dict[str, Any]:

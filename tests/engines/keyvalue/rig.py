@@ -125,7 +125,7 @@ class Rig:
     async def perform(self, operation: str, **fields: Any) -> dict[str, Any]:
         """Perform an operation and return the answer, decoded."""
         body = await self.service.perform(self.grant_, operation, REGION, orjson.dumps(fields))
-        answer: dict[str, Any] = orjson.loads(body)
+        answer: dict[str, Any] = orjson.loads(body) if body else {}
         return answer
 
 

@@ -401,3 +401,15 @@ def test_placeholders_have_at_most_255_bytes(member: str, mark: str, value: Any)
         f"{member} contains invalid key: "
         "The expression attribute map contains a key that is too long; size of key: 256"
     )
+
+
+@pytest.mark.parametrize(
+    ("tag", "words"),
+    [({"Key": "a!", "Value": ""}, "Tag Key contains invalid"),
+     ({"Key": "a", "Value": "100%"}, "Tag Value contains invalid"),
+     ({"Key": "AWS:x", "Value": ""}, "aws: prefixed tag key names are not allowed")],
+)  # fmt: skip
+def test_a_tag_has_its_characters(tag: dict[str, str], words: str) -> None:
+    good = {"Key": "Team:\u00e9 1/2 a+b-c=d._@", "Value": "\u05d0"}
+    assert parsed("TagResource", {"ResourceArn": ARN, "Tags": [good]}).fields["Tags"] == [good]
+    assert words in refusal("TagResource", {"ResourceArn": ARN, "Tags": [good, tag]})

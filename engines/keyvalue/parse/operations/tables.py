@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from engines.keyvalue.errors import access_denied, validation
+import re
+
+from engines.keyvalue.errors import access_denied, invalid_parameter, validation
 from engines.keyvalue.parse.operations import steps, table_schemas
 from engines.keyvalue.parse.operations.members import (
     ATTRIBUTE_DEFINITIONS,
@@ -37,6 +39,7 @@ from engines.keyvalue.parse.shapes import (
     text,
 )
 
+_TAG = re.compile(r"[\w\s+\-=.:/@]*")
 _REPLICATION_MODE = choice("ENABLED", "DISABLED", "ENABLED_WITH_OVERRIDES")
 _REGION = text()
 # What CreateTable and UpdateTable both have.
@@ -135,6 +138,20 @@ def _table_arn(parsed: Parsed) -> None:
 def _some_tags(parsed: Parsed) -> None:
     if not parsed.fields["Tags"]:
         raise validation("Atleast one Tag needs to be provided as Input.")
+    _tags(parsed)
+
+
+def _tags(parsed: Parsed) -> None:
+    """Refuse characters that stand in no tag, and keys that are not the user's to give."""
+    for tag in parsed.fields.get("Tags", ()):
+        if tag["Key"].lower().startswith("aws:"):
+            raise invalid_parameter("aws: prefixed tag key names are not allowed for external use.")
+        for member in ("Key", "Value"):
+            if not _TAG.fullmatch(tag[member]):
+                raise invalid_parameter(
+                    f"Tag {member} contains invalid characters. Allowed are letters, white space, "
+                    "numbers, and + - = . _ : / @"
+                )
 
 
 def _some_tag_keys(parsed: Parsed) -> None:
@@ -164,7 +181,7 @@ OPERATIONS = {
             VectorIndexes=VECTOR_INDEXES,
             **_TABLE,
         ),
-        steps=(steps.table, table_schemas.new_table),
+        steps=(steps.table, table_schemas.new_table, _tags),
         before=steps.required_table,
     ),
     "DeleteTable": _of_table("DeleteTableInput"),
