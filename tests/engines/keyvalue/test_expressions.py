@@ -276,6 +276,29 @@ def test_faults_of_values_that_are_told_in_other_words() -> None:
     )
 
 
+def test_a_message_repeats_no_more_than_a_kilobyte_of_a_value() -> None:
+    long = {"S": "x" * 100_000}
+    shown = "x" * 1024
+    assert refusal("Filter", "attribute_type(a, :a)", {":a": long}) == (
+        f"Invalid attribute type name found; type: {shown}, "
+        "valid types: {B,NULL,SS,BOOL,L,BS,N,NS,S,M}"
+    )
+    assert refusal("Filter", "a BETWEEN :a AND :b", {":a": long, ":b": S}) == (
+        "The BETWEEN operator requires upper bound to be greater than or equal to lower bound; "
+        f"lower bound operand: AttributeValue: {{S:{shown}}}, "
+        "upper bound operand: AttributeValue: {S:1}"
+    )
+
+
+def test_comparisons_are_looked_at_in_the_order_of_the_text() -> None:
+    for kind in ("Condition", "Filter", "KeyCondition"):
+        wrong = "begins_with(b, :n)"
+        values = {":n": N}
+        assert refusal(kind, f"a = :missing AND {wrong}", values) == NO_VALUE + ":missing"
+        message = TYPE + "begins_with, operand type: N"
+        assert refusal(kind, f"{wrong} AND a = :missing", values) == message
+
+
 @pytest.mark.parametrize(
     ("text", "operator", "first"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engines.keyvalue.parse.expressions.checks import SHOWN_LENGTH_MAX
 from engines.keyvalue.parse.expressions.trees import Values
 from engines.keyvalue.parse.ordering import is_greater
 from engines.keyvalue.values import AttributeValue, type_of
@@ -37,4 +38,4 @@ def _shown(value: AttributeValue) -> str:
     if kind == "B":
         size = len(content) // 4 * 3 - content.count("=", -2)
         content = f"java.nio.HeapByteBuffer[pos=0 lim={size} cap={size}]"
-    return f"AttributeValue: {{{kind}:{content}}}"
+    return f"AttributeValue: {{{kind}:{content[:SHOWN_LENGTH_MAX]}}}"

@@ -19,6 +19,8 @@ from engines.keyvalue.values import type_of
 IN_OPTIONS_MAX = 100
 PATH_PARTS_MAX = 32
 INDEX_MAX = 2**31 - 1
+# How much of a value its message repeats.
+SHOWN_LENGTH_MAX = 1024
 
 REDUNDANT = "The expression has redundant parentheses;"
 
@@ -101,7 +103,7 @@ class TypeName:
         if value["S"] in TYPE_NAMES:
             return None
         return (
-            f"Invalid attribute type name found; type: {value['S']}, "
+            f"Invalid attribute type name found; type: {value['S'][:SHOWN_LENGTH_MAX]}, "
             f"valid types: {_VALID_TYPE_NAMES}"
         )
 
