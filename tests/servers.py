@@ -137,8 +137,8 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def run_postgres(root: Path) -> Iterator[PostgresServer]:
-    """Run a PostgreSQL 18 below `root` for the length of the block."""
+def run_postgres(root: Path, **changes: str) -> Iterator[PostgresServer]:
+    """Run a PostgreSQL 18 below `root` for the length of the block; `changes` are settings."""
     bin_dir, _ = server_binaries(root)
     data, sockets = root / "pg", root / "s"
     subprocess.run(
@@ -155,6 +155,7 @@ def run_postgres(root: Path) -> Iterator[PostgresServer]:
         "fsync": "off",
         "shared_buffers": "32MB",
         "max_connections": "200",
+        **changes,
     }
     arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with (root / "pg.log").open("wb") as log:

@@ -3,6 +3,7 @@
     make bench                                      # everything, about 25 minutes
     make bench ONLY='-S simple c=8' SECONDS=3       # the works whose name holds these words
     make bench ONLY=parts                           # what framing, admission and metering cost
+    make bench ONLY=keyvalue                        # DynamoDB's API, also against dynalite and moto
     make bench ONLY=pages                           # the control plane's pages
 
 Nothing here asserts: rates drift with the machine, ratios can be compared, and the CPU time that a
@@ -17,7 +18,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dataplane import native
-from tests.benchmarks import pages, postgres, redis, relay_cost, table
+from tests.benchmarks import keyvalue, pages, postgres, redis, relay_cost, table
+from tests.benchmarks.keyvalue_ways import KeyvalueWays
 from tests.benchmarks.measure import Track, Way, Work, contest
 from tests.benchmarks.postgres_ways import PostgresWays
 from tests.benchmarks.redis import RedisWays
@@ -33,18 +35,29 @@ SECTIONS: tuple[tuple[Opener, Sequence[Work]], ...] = (
 
 def measure(only: str, seconds: int, rounds: int) -> list[tuple[Work, Sequence[Track]]]:
     """Run the works that are asked for against one stack; print each when it is done."""
-    outcome = []
+    outcome: list[tuple[Work, Sequence[Track]]] = []
     chosen = [[work for work in works if only in work.name] for _, works in SECTIONS]
+    own = [work for work in keyvalue.WORKS if only in work.name]
+    if own:
+        with contextlib.ExitStack() as held:
+            outcome += _run(own, KeyvalueWays(held), seconds, rounds)
     if not any(chosen):
-        return []
+        return outcome
     with run_stack(WEFTKIT_WORKERS="1") as stack:
         for (opener, _), works in zip(SECTIONS, chosen, strict=True):
             with contextlib.ExitStack() as held:
-                ways = opener(stack, held)
-                for work in works:
-                    tracks = contest(work, ways, rounds=rounds, seconds=seconds)
-                    outcome.append((work, tracks))
-                    _print(table.block(work, tracks))
+                outcome += _run(works, opener(stack, held), seconds, rounds)
+    return outcome
+
+
+def _run(
+    works: Sequence[Work], ways: Callable[[str], Way], seconds: int, rounds: int
+) -> list[tuple[Work, Sequence[Track]]]:
+    outcome = []
+    for work in works:
+        tracks = contest(work, ways, rounds=rounds, seconds=seconds)
+        outcome.append((work, tracks))
+        _print(table.block(work, tracks))
     return outcome
 
 
@@ -58,6 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.list:
         names = [work.name for _, works in SECTIONS for work in works]
+        names += [work.name for work in keyvalue.WORKS]
         _print("\n".join([PARTS, pages.WORDS, *names, ""]))
         return
     compiled = len(native.compiled())
