@@ -51,7 +51,7 @@ class Bounds:
     warm_idle_s: float = 60.0  # an instance without clients is soon without sessions
     # The caches of a server process only grow; nothing but its end makes it small again.
     warm_age_s: float = 600.0
-    cell_sessions_max: int = 8  # sessions of a worker with a cell's PostgreSQL
+    cell_sessions_max: int = 16  # sessions of a worker with a cell's PostgreSQL
     cell_wait_s: float = 5.0  # for one of them
     bodies_bytes_max: int = 256 * 1024 * 1024  # of large HTTP bodies that a worker holds
     head_timeout_s: float = 10.0  # from a request's first byte to the end of its headers

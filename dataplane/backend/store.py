@@ -8,8 +8,7 @@ it had been asked for may or may not have been done.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 import asyncpg
 
@@ -64,31 +63,32 @@ class InstanceStore:
         finally:
             self._give(session)
 
-    @asynccontextmanager
-    async def transaction(self, isolation: str = "read_committed") -> AsyncIterator[Transaction]:
+    def transaction(self, isolation: str = "read_committed") -> TransactionBlock:
         """Run a block in a transaction; see `ports.Store`."""
-        session = await self._take()
-        task = asyncio.current_task()
-        transaction = Transaction(session, self._within_s)
-        self._pool.in_transaction.add(task)
-        is_over = False
-        try:
-            await transaction.execute(_BEGIN[isolation])
-            yield transaction
-            if transaction.has_failed:
-                # COMMIT would say yes to it and do nothing.
-                raise to_request_error("25P02")
-            await transaction.execute("COMMIT")
-            is_over = True
-        finally:
-            self._pool.in_transaction.discard(task)
-            transaction.is_over = True
-            if self._is_background:
-                self._pool.background.release()
-            if is_over:
-                self._pool.give(session)
-            else:
-                self._pool.roll_back(session)
+        return TransactionBlock(self, _BEGIN[isolation])
+
+    @property
+    def pool(self) -> CellPool:
+        """The sessions."""
+        return self._pool
+
+    @property
+    def within_s(self) -> float:
+        """The time of a statement, and of a transaction."""
+        return self._within_s
+
+    async def take(self) -> CellSession:
+        """Return a session for a task that has none."""
+        return await self._take()
+
+    def settle(self, session: CellSession, *, is_over: bool) -> None:
+        """Take a session back behind its transaction, which was ended or is to be undone."""
+        if self._is_background:
+            self._pool.background.release()
+        if is_over:
+            self._pool.give(session)
+        else:
+            self._pool.roll_back(session)
 
     async def _take(self) -> CellSession:
         pool = self._pool
@@ -109,13 +109,62 @@ class InstanceStore:
         self._pool.give(session)
 
 
+class TransactionBlock:
+    """`async with` around a transaction."""
+
+    __slots__ = ("_begin", "_store", "_task", "_transaction")
+
+    def __init__(self, store: InstanceStore, begin: str) -> None:
+        self._store = store
+        self._begin = begin
+        self._task: asyncio.Task[object] | None = None
+        self._transaction: Transaction | None = None
+
+    async def __aenter__(self) -> Transaction:
+        store = self._store
+        session = await store.take()
+        self._task = asyncio.current_task()
+        store.pool.in_transaction.add(self._task)
+        transaction = self._transaction = Transaction(session, store.within_s)
+        try:
+            await transaction.execute(self._begin)
+        except BaseException:
+            self._end(transaction, is_over=False)
+            raise
+        return transaction
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        transaction = self._transaction
+        assert transaction is not None
+        is_over = False
+        try:
+            if error is None:
+                if transaction.has_failed:
+                    # COMMIT would say yes to it and do nothing.
+                    raise to_request_error("25P02")
+                await transaction.execute("COMMIT")
+                is_over = True
+        finally:
+            self._end(transaction, is_over=is_over)
+
+    def _end(self, transaction: Transaction, *, is_over: bool) -> None:
+        self._store.pool.in_transaction.discard(self._task)
+        transaction.is_over = True
+        self._store.settle(transaction.session, is_over=is_over)
+
+
 class Transaction:
     """`ports.Statements` of one transaction."""
 
-    __slots__ = ("_deadline", "_loop", "_session", "has_failed", "is_over")
+    __slots__ = ("_deadline", "_loop", "has_failed", "is_over", "session")
 
     def __init__(self, session: CellSession, within_s: float) -> None:
-        self._session = session
+        self.session = session
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + within_s
         self.has_failed = False
@@ -124,18 +173,18 @@ class Transaction:
     async def fetch(self, text: str, *params: object) -> Rows:
         """Run one statement and return its rows."""
         try:
-            return await self._session.fetch(text, params, self._left_s())
+            return await self.session.fetch(text, params, self._left_s())
         except FAILURES as error:
             self.has_failed = True
-            raise translated(error, self._session) from error
+            raise translated(error, self.session) from error
 
     async def execute(self, text: str, *params: object) -> int:
         """Run one statement and return the number of rows it touched."""
         try:
-            return await self._session.execute(text, params, self._left_s())
+            return await self.session.execute(text, params, self._left_s())
         except FAILURES as error:
             self.has_failed = True
-            raise translated(error, self._session) from error
+            raise translated(error, self.session) from error
 
     def _left_s(self) -> float:
         if self.is_over:

@@ -73,7 +73,7 @@ def _verify(
     scope = authorization.scope
     path, _, query = call.target.partition("?")
     digest = hashlib.sha256(call.body).hexdigest()
-    request = SignedRequest(call.method, path, query, call.headers, digest)
+    request = SignedRequest(call.method, path, query, call.joined, digest)
     now = ports.clock.now()
     try:
         if scope.service != SERVICE:

@@ -108,7 +108,8 @@ class SignedRequest:
     method: str
     path: str
     query: str
-    headers: Headers  # names in lower case, in the order received
+    # By names in lower case: in the order received, or values of one name joined by commas.
+    headers: Headers | Mapping[str, str]
     payload_hash: str  # hex SHA-256 of the body, or what x-amz-content-sha256 says
 
 
@@ -194,7 +195,7 @@ def _canonical(
     request: SignedRequest, signed_headers: Sequence[str], service: str, values: Mapping[str, str]
 ) -> str:
     path, query = request.path, request.query
-    lines = "".join([f"{name}:{values.get(name, '')}\n" for name in signed_headers])
+    lines = "".join([f"{name}:{_folded(values.get(name, ''))}\n" for name in signed_headers])
     return (
         f"{request.method}\n{path if path == '/' else _canonical_path(path, service)}\n"
         f"{_canonical_query(query) if query else ''}\n{lines}\n{';'.join(signed_headers)}\n"
@@ -202,13 +203,17 @@ def _canonical(
     )
 
 
-def _joined(headers: Headers) -> dict[str, str]:
-    """Return the headers with spaces folded, and those of one name joined (step 1)."""
+def _folded(value: str) -> str:
+    return _SPACES.sub(" ", value) if "  " in value or "\t" in value else value
+
+
+def _joined(headers: Headers | Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers with those of one name joined (step 1)."""
+    if isinstance(headers, Mapping):
+        return headers
     values: dict[str, str] = {}
     for name, value in headers:
         value = value.strip()
-        if "  " in value or "\t" in value:
-            value = _SPACES.sub(" ", value)
         values[name] = f"{values[name]},{value}" if name in values else value
     return values
 

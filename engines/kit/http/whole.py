@@ -31,13 +31,21 @@ class HttpCall:
     address: Address
     server_name: str  # SNI, lower case; "" if none
     connection_id: str
+    _joined: dict[str, str] | None = None
+
+    @property
+    def joined(self) -> dict[str, str]:
+        """Return the headers by name, values of a repeated one joined by commas."""
+        if self._joined is None:
+            joined: dict[str, str] = {}
+            for name, value in self.headers:
+                joined[name] = f"{joined[name]},{value}" if name in joined else value
+            self._joined = joined
+        return self._joined
 
     def header(self, name: str) -> str | None:
-        """Return the first value of a header; `name` is in lower case."""
-        for each, value in self.headers:
-            if each == name:
-                return value
-        return None
+        """Return a header's value, as in `joined`; `name` is in lower case."""
+        return self.joined.get(name)
 
 
 @dataclass(slots=True)
