@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from engines.keyvalue.errors import DynamoError
 from engines.keyvalue.session import backfill
 from engines.keyvalue.sql import filling
 from tests.engines.keyvalue.made_tables import (
@@ -191,6 +193,52 @@ async def test_items_written_while_an_index_is_filled_are_in_it_as_they_are(
         assert got["Count"] == 1
 
 
+VALUES: list[dict[str, Any]] = [
+    {"S": "x"}, {"S": "y" * 1024}, {"S": "y" * 1025}, {"S": "y" * 2049}, {"S": ""},
+    {"N": "0"}, {"N": "-12.5"}, {"N": "1e100"}, {"B": "AAE="}, {"B": ""}, {"BOOL": True},
+    {"NULL": True}, {"L": []}, {"M": {}}, {"SS": ["x"]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", ["SS", "SN", "NB", "BS"])
+async def test_filled_columns_are_those_that_writers_make(rig: Rig, kinds: str) -> None:
+    """Two tables with the same items, an index after and before them: the same rows."""
+    made = index("of_g_h", "g", "h")
+    known = definitions(g=kinds[0], h=kinds[1])
+    await rig.perform("CreateTable", **table("after"))
+    await rig.perform(
+        "CreateTable",
+        **table(
+            "before",
+            AttributeDefinitions=definitions(a="S") + known,
+            GlobalSecondaryIndexes=[made],
+        ),
+    )
+    pairs: list[tuple[Any, Any]] = list(itertools.product([None, *VALUES], repeat=2))
+    for number, (g, h) in enumerate(pairs):
+        item = {"a": {"S": str(number)}}
+        item |= {name: value for name, value in (("g", g), ("h", h)) if value is not None}
+        await put(rig, "after", item)
+        try:
+            await put(rig, "before", item)
+        except DynamoError:
+            await put(rig, "before", {"a": item["a"]})
+    update = new_index("after", made) | {"AttributeDefinitions": known}
+    await rig.perform("UpdateTable", **update)
+    await settled(rig)
+    rows = [await index_rows(rig, name) for name in ("after", "before")]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 1
+
+
+async def index_rows(rig: Rig, name: str) -> list[Any]:
+    """Return key and columns of the only index of a table, where it has an entry."""
+    known = await rig.service._tables[rig.record.instance_id].read(rig.store(rig.record), name)
+    assert known is not None
+    text = f"SELECT pk, tie, k1, r1 FROM {known.table.sql_name} WHERE k1 IS NOT NULL ORDER BY pk"
+    return [tuple(row) for row in await rig.store(rig.record).fetch(text)]
+
+
 async def test_a_table_is_busy_while_its_index_is_made(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +275,7 @@ async def test_indexes_come_and_go_and_leave_the_others_as_they_are(rig: Rig) ->
     await settled(rig)
     drop = [{"Delete": {"IndexName": "of_g"}}]
     await rig.perform("UpdateTable", TableName="songs", GlobalSecondaryIndexUpdates=drop)
-    await rig.perform("UpdateTable", **new_index("songs", index("of_g2", "g", "h"), g="S"))
+    await rig.perform("UpdateTable", **new_index("songs", index("of_g2", "g", "h"), g="S", h="N"))
     await settled(rig)
     for name in ("of_h", "of_g2"):
         assert (await rig.perform("Scan", TableName="songs", IndexName=name))["Count"] == 1
