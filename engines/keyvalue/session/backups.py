@@ -17,7 +17,14 @@ from typing import Any
 
 import orjson
 
-from engines.keyvalue.errors import DynamoError, absent, busy, unsupported, validation
+from engines.keyvalue.errors import (
+    DynamoError,
+    absent,
+    busy,
+    limit_exceeded,
+    unsupported,
+    validation,
+)
 from engines.keyvalue.parse.requests import Parsed
 from engines.keyvalue.plan.descriptions import NO_SIZES, Body, creating, description, indexes_of
 from engines.keyvalue.plan.restoring import backup_described, backup_details, restored_body
@@ -31,7 +38,8 @@ from engines.keyvalue.storage import backup_ddl, backup_table, drop_ddl, names
 from engines.kit.ports import RequestClass, Statements
 from engines.kit.statement import Name, with_names
 
-BACKUPS_MAX = 100
+LISTED_MAX = 100
+KEPT_MAX = 1_000
 # Up to this size a table is copied by one statement, within seconds.
 AT_ONCE_BYTES_MAX = 128 * 1024 * 1024
 _ARN = re.compile(r"arn:aws:dynamodb:[^:]*:([0-9]{12}):table/([^/]+)/backup/([0-9a-f-]+)")
@@ -54,6 +62,7 @@ _LIST = (
 _IS_RESTORED = (
     "SELECT 1 FROM {work} WHERE sk = 0 AND kind = 'restore' AND body ->> 'CopyId' = $1::text"
 )
+_COUNT_BACKUPS = "SELECT count(*) FROM {backup} WHERE sk = 0"
 _COUNT = "SELECT count(*), coalesce(sum(size_bytes), 0)::int8 FROM {table}"
 
 
@@ -90,6 +99,9 @@ async def create_backup(context: Context, parsed: Parsed) -> dict[str, Any]:
             raise absent("TableNotFoundException", f"Table not found: {name}")
         if row.body["TableStatus"] != "ACTIVE":
             raise busy("TableInUseException", f"Table is being created: {name}")
+        rows = await statements.fetch(with_names(_COUNT_BACKUPS, names(schema)))
+        if rows[0][0] >= KEPT_MAX:
+            raise limit_exceeded(f"There are {KEPT_MAX} backups at most: delete some")
         body["Source"] = row.body
         text = with_names(_ADD, names(schema))
         await statements.execute(text, name, backup_id, orjson.dumps(body).decode())
@@ -117,7 +129,7 @@ async def list_backups(context: Context, parsed: Parsed) -> dict[str, Any]:
     start = ("", "")
     if fields.get("ExclusiveStartBackupArn"):
         start = _named(context, fields["ExclusiveStartBackupArn"])
-    limit = fields.get("Limit") or BACKUPS_MAX
+    limit = fields.get("Limit") or LISTED_MAX
     rows = await context.store.fetch(
         with_names(_LIST, names(context.tables.schema)),
         table,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import orjson
 
+from engines.keyvalue.errors import limit_exceeded
 from engines.keyvalue.plan.descriptions import Body
 from engines.keyvalue.session.changing import Row
 from engines.keyvalue.session.context import Context
@@ -19,6 +20,10 @@ from engines.kit.changelog.position import INT64_MAX
 from engines.kit.ports import Statements
 from engines.kit.statement import with_names
 
+# Of one table, and of earlier ones of its name.
+STREAMS_MAX = 100
+
+_COUNT = "SELECT count(*) FROM {stream} WHERE sk = 0 AND name = $1::text"
 _OPEN = (
     "INSERT INTO {stream} (table_id, name, label, body, begins) "
     "VALUES ($1::int8, $2::text, $3::text, $4::text::jsonb, $5::text)"
@@ -41,6 +46,11 @@ async def opened(
         "KeySchema": body["KeySchema"],
     }
     schema, label = context.tables.schema, body["LatestStreamLabel"]
+    rows = await statements.fetch(with_names(_COUNT, names(schema)), name)
+    if rows[0][0] >= STREAMS_MAX:
+        raise limit_exceeded(
+            f"A table has {STREAMS_MAX} streams at most, with those of the last 24 hours"
+        )
     begins = (await bounds(statements, schema))[1].to_token()
     text, stored = with_names(_OPEN, names(schema)), orjson.dumps(stream).decode()
     await statements.execute(text, table_id, name, label, stored, begins)

@@ -14,7 +14,7 @@ from engines.keyvalue.session.context import Context
 from engines.keyvalue.session.tables import check_supported, measured
 from engines.keyvalue.session.work import BACKUP, INDEX, add_work, has_work
 from engines.keyvalue.storage import columns_ddl, drop_columns_ddl, index_ddl, names
-from engines.kit.ports import Statements
+from engines.kit.ports import RequestClass, Statements
 from engines.kit.statement import with_names
 
 _MOVE_WORK = "UPDATE {work} SET table_id = $2::int8 WHERE sk = 0 AND table_id = $1::int8"
@@ -44,6 +44,8 @@ async def update_table(context: Context, parsed: Parsed) -> dict[str, Any]:
         if change.opens_stream:
             row.body["LatestStreamLabel"] = shown.body["LatestStreamLabel"]
         if change.is_shape:
+            if change.created:
+                await context.admit(RequestClass.WRITE, 1, grows=True)
             if await has_work(statements, row.schema, BACKUP, row.table_id):
                 raise changing.being_updated(name)
             await _reshape(context, statements, row, change)

@@ -23,6 +23,7 @@ from tests.engines.keyvalue.made_tables import (
     given_up,
     index,
     look,
+    new_index,
     put,
     refused,
     settled,
@@ -253,12 +254,26 @@ async def test_a_copy_that_was_given_up_is_made_by_another_worker(
     assert shown["SourceTableDetails"]["ItemCount"] == 30
 
 
+async def test_there_is_a_limit_of_backups(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await songs(rig)
+    monkeypatch.setattr(backups, "KEPT_MAX", 1)
+    await backed_up(rig)
+    error = await refused(rig, "CreateBackup", TableName="songs", BackupName="second")
+    assert error.code == "LimitExceededException"
+    assert len((await rig.perform("ListBackups"))["BackupSummaries"]) == 1
+
+
 async def test_over_the_storage_quota_no_copies_are_made(rig: Rig) -> None:
     await songs(rig)
     rig.gate.refusal = RequestError(Reason.QUOTA, "full")
     with pytest.raises(RequestError) as error:
         await rig.perform("CreateBackup", TableName="songs", BackupName="first")
     assert error.value.reason is Reason.QUOTA
+    with pytest.raises(RequestError) as error:
+        await rig.perform("UpdateTable", **new_index("songs", index("of_d", "d"), d="S"))
+    assert error.value.reason is Reason.QUOTA
+    await rig.perform("UpdateTable", TableName="songs", DeletionProtectionEnabled=False)
+    await rig.perform("DeleteTable", TableName="songs")
 
 
 async def test_a_restore_that_was_given_up_goes_on_at_another_worker(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from engines.keyvalue.session import streams
+from engines.keyvalue.session import stream_rows, streams
 from tests.engines.keyvalue.made_tables import described, look, put, refused, settled, table
 from tests.engines.keyvalue.rig import Rig, running
 from tests.engines.keyvalue.test_session_updates import pass_leases
@@ -178,6 +178,16 @@ async def test_a_closed_stream_is_read_to_its_end_and_another_begins(rigs: list[
     assert listed["LastEvaluatedStreamArn"] == first
     listed = await one.perform("ListStreams", ExclusiveStartStreamArn=first)
     assert [each["StreamArn"] for each in listed["Streams"]] == [second]
+
+
+async def test_a_table_has_so_many_streams_a_day(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_rows, "STREAMS_MAX", 1)
+    await rig.perform("CreateTable", **table("songs", **on()))
+    await rig.perform("UpdateTable", TableName="songs", **OFF)
+    error = await refused(rig, "UpdateTable", TableName="songs", **on())
+    assert error.code == "LimitExceededException"
+    assert "StreamSpecification" not in await described(rig, "songs")
+    await put(rig, "songs", {"a": {"S": "x"}})
 
 
 async def test_the_stream_of_a_deleted_table_can_be_read_for_a_day(rig: Rig) -> None:
