@@ -164,14 +164,15 @@ def global_index(body: Body, name: str) -> Body | None:
     return None
 
 
+def is_updating(body: Body) -> bool:
+    """Say whether the table itself is shown as anything but ACTIVE."""
+    return body["TableStatus"] != "ACTIVE" or _has_new_index(body)
+
+
 def is_changing(body: Body) -> bool:
     """Say whether work in the background has to end before the table can be changed again."""
     ttl = body.get("TimeToLive")
-    return (
-        body["TableStatus"] != "ACTIVE"
-        or _has_new_index(body)
-        or (ttl is not None and not ttl["IsFilled"])
-    )
+    return is_updating(body) or (ttl is not None and not ttl["IsFilled"])
 
 
 def used_attributes(body: Body) -> set[str]:

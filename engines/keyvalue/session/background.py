@@ -7,12 +7,11 @@ and then is done for an instance that nobody uses.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from engines.keyvalue.session.backfill import build_index
 from engines.keyvalue.session.backups import copy_table, fill_table
-from engines.keyvalue.session.context import Tables
+from engines.keyvalue.session.context import NO_RELATION, Tables
 from engines.keyvalue.session.streams import trim
 from engines.keyvalue.session.ttl import keep_time
 from engines.keyvalue.session.work import (
@@ -26,6 +25,7 @@ from engines.keyvalue.session.work import (
     due_work,
 )
 from engines.keyvalue.storage import names
+from engines.kit.errors import RequestError
 from engines.kit.http.whole import HttpPorts
 from engines.kit.records import InstanceRecord
 
@@ -83,8 +83,15 @@ def _performance(job: Job) -> Callable[[], Awaitable[None]]:
     """Return what does one piece of work."""
 
     async def perform() -> None:
-        with contextlib.suppress(LostError):
+        try:
             await job.keep()
             await PERFORMERS[job.work.kind](job)
+        except LostError:
+            return
+        except RequestError as error:
+            # The table was deleted, or renamed by a change, in the middle of it. What is still to
+            # be done is due again when the lease has passed.
+            if error.sqlstate != NO_RELATION:
+                raise
 
     return perform

@@ -20,7 +20,7 @@ import orjson
 
 from engines.keyvalue.errors import in_use, table_not_found
 from engines.keyvalue.plan.catalogue import sql_table
-from engines.keyvalue.plan.descriptions import Body, is_changing
+from engines.keyvalue.plan.descriptions import Body, is_changing, is_updating
 from engines.keyvalue.session.context import Context
 from engines.keyvalue.storage import names, rename_ddl
 from engines.kit.errors import RequestError
@@ -141,11 +141,18 @@ def index_name(table_id: int, slot: int, shape: int) -> str:
 
 def check_unchanging(name: str, body: Body) -> None:
     """Raise DynamoError if an earlier change of the table has not ended."""
+    check_deletable(name, body)
+    if is_changing(body):
+        raise being_updated(name)
+
+
+def check_deletable(name: str, body: Body) -> None:
+    """Raise DynamoError if the table is being made or updated; TTL that is being filled may go."""
     if body["TableStatus"] == "CREATING":
         raise in_use(
             "Attempt to change a resource which is still in use: Table is being created: " + name
         )
-    if is_changing(body):
+    if is_updating(body):
         raise being_updated(name)
 
 

@@ -124,7 +124,7 @@ async def delete_table(context: Context, parsed: Parsed) -> dict[str, Any]:
                 "Resource cannot be deleted as it is currently protected against deletion. "
                 "Disable deletion protection first."
             )
-        changing.check_unchanging(name, row.body)
+        changing.check_deletable(name, row.body)
         if await has_work(statements, row.schema, BACKUP, row.table_id):
             raise changing.being_updated(name)
         await statements.execute(drop_ddl(row.sql_name))

@@ -156,3 +156,16 @@ async def test_time_to_live_goes_on_beside_indexes_and_streams(rig: Rig) -> None
     await look(rig)
     rows = await rig.store(rig.record).fetch(f'SELECT kind FROM "{rig.record.schema}".work')
     assert [row[0] for row in rows] == ["trim"]
+
+
+async def test_a_table_is_deleted_while_its_times_are_filled(rig: Rig) -> None:
+    await rig.perform("CreateTable", **table("songs"))
+    await put(rig, "songs", *(item(rig, f"song {n}", 50) for n in range(25)))
+    await rig.perform("UpdateTimeToLive", TableName="songs", TimeToLiveSpecification=SPECIFICATION)
+    await rig.perform("DeleteTable", TableName="songs")
+    await settled(rig)
+    assert not any(task.exception() for task in rig.tasks.values() if task.done())
+    error = await refused(rig, "DescribeTable", TableName="songs")
+    assert error.code == "ResourceNotFoundException"
+    store = rig.store(rig.record)
+    assert await store.fetch(f'SELECT 1 FROM "{rig.record.schema}".work') == []
