@@ -6,7 +6,8 @@ A client library would retry and reconnect; the host wants to know what happened
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,6 +16,7 @@ import hiredis
 REPLY_BYTES_MAX = 16 * 1024 * 1024
 EXCHANGE_SECONDS_MAX = 5.0
 SERVICE_USER = "weftkit"
+DATABASE = re.compile(r"db[0-9]+")
 
 Command: TypeAlias = Sequence[str]
 Reply: TypeAlias = "str | int | list[Reply] | None"
@@ -67,3 +69,22 @@ async def _read(reading: asyncio.StreamReader, count: int) -> list[Reply]:
         while (reply := parser.gets()) is not False:
             replies.append(reply)
     return replies
+
+
+def facts_of(said: Reply) -> dict[str, str]:
+    """Return the lines of INFO by name."""
+    lines = said.splitlines() if isinstance(said, str) else []
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def keys_counted(facts: Mapping[str, str]) -> dict[str, int]:
+    """Count keys, and those with an expiry, over all databases (`db0:keys=3,expires=1,...`)."""
+    databases = [
+        dict(each.split("=", 1) for each in value.split(","))
+        for name, value in facts.items()
+        if DATABASE.fullmatch(name)
+    ]
+    return {
+        "keys": sum(int(each["keys"]) for each in databases),
+        "expiring_keys": sum(int(each["expires"]) for each in databases),
+    }

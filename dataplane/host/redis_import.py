@@ -20,6 +20,7 @@ from dataplane.host.bounds import MEBIBYTE
 from dataplane.host.clone import sync_file_system
 from dataplane.host.data_switch import DataSwitch
 from dataplane.host.depot import FileMissingError, Stored
+from dataplane.host.redis_control import keys_counted
 from dataplane.host.redis_scratch import ScratchServer
 from dataplane.host.server import Site
 from dataplane.host.work import Order, TaskError, remove_workplace
@@ -29,10 +30,18 @@ from engines.kit.records import Limits
 FREE_BYTES_MIN = 64 * MEBIBYTE
 # A pid file of the scratch server would be taken for the instance's.
 SCRATCH_FILES = ("redis.pid", "dump.rdb")
+OF_LOADING = {
+    "loaded_keys": "rdb_last_load_keys_loaded",
+    "expired_keys": "rdb_last_load_keys_expired",
+}
 
 
 class RdbImport:
-    """Parameters: `file`, `size_bytes`, `sha256`. Result: `keys`, `memory_bytes`."""
+    """Parameters: `file`, `size_bytes`, `sha256`.
+
+    Result: `keys`, `memory_bytes`; from Redis 7 on `loaded_keys`, and `expired_keys`, which the
+    file has but whose time was over when it was loaded.
+    """
 
     commits = True
 
@@ -114,10 +123,10 @@ def _measured(facts: Mapping[str, str], limits: Limits) -> dict[str, int]:
             "too_large",
             f"the content needs {memory_bytes} bytes of memory, the plan has {limits.memory_bytes}",
         )
-    keys = [value for name, value in facts.items() if name.startswith("db")]
     return {
-        "keys": sum(int(value.removeprefix("keys=").split(",")[0]) for value in keys),
+        "keys": keys_counted(facts)["keys"],
         "memory_bytes": memory_bytes,
+        **{name: int(facts[said]) for name, said in OF_LOADING.items() if said in facts},
     }
 
 

@@ -21,7 +21,7 @@ from dataplane.host import paths, rdb
 from dataplane.host.bounds import MEBIBYTE, Bounds
 from dataplane.host.process import ServerProcess
 from dataplane.host.redis import FIXED, KILL_SECONDS_MAX, STOP_SECONDS_MAX
-from dataplane.host.redis_control import SERVICE_USER, RedisReplyError, Reply, exchange
+from dataplane.host.redis_control import SERVICE_USER, RedisReplyError, Reply, exchange, facts_of
 from dataplane.host.server import Site
 from dataplane.host.work import Order, TaskError
 from engines.kit.records import Limits
@@ -130,8 +130,7 @@ class ScratchServer:
             replies += await self._say(("INFO", "keyspace"))
         except (OSError, RedisReplyError):
             return {}
-        lines = [line for reply in replies for line in str(reply).splitlines() if ":" in line]
-        return dict(line.split(":", 1) for line in lines)
+        return {name: fact for reply in replies for name, fact in facts_of(reply).items()}
 
     async def _say(self, *commands: tuple[str, ...]) -> list[Reply]:
         return await exchange(self._socket, self._secret, commands)

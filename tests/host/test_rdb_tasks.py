@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,9 +121,12 @@ def test_export_of_one_instance_imported_into_another_is_the_same_content(
         assert client.ping(), "the connection was not ended by the export"
     data = exported(host.home, name)
     assert data.startswith(b"REDIS")
+    count = len([key for key in before if ":" in key])
     assert done["result"] == {
         "size_bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
+        "keys": count,
+        "expiring_keys": 1,
     }
     assert done["done_bytes"] == done["total_bytes"] == len(data)
 
@@ -131,7 +135,7 @@ def test_export_of_one_instance_imported_into_another_is_the_same_content(
             client.set("old", "1")
         task = control.start_task(other, Kind.RDB_IMPORT, **upload(host.home, data, 5000))
         prepared = control.wait_task(task, State.PREPARED)
-        assert prepared["result"]["keys"] == len([key for key in before if ":" in key])
+        assert prepared["result"]["keys"] == count
         assert value(host, other, "old") == "1", "served until the commit"
         control.wish(task, Wish.COMMIT)
         control.wait_task(task, State.DONE)
@@ -317,10 +321,71 @@ def test_export_goes_on_when_its_server_or_a_flush_ends_the_save(
         client.flushall()
         client.config_set("rdb-key-save-delay", "0")
         client.set("later", "1")
-    control.wait_task(task, State.DONE)
+    result = control.wait_task(task, State.DONE)["result"]
     data = exported(host.home, name)
     assert b"later" in data
     assert b"k49" not in data
+    assert (result["keys"], result["expiring_keys"]) == (1, 0), "of the save that is kept"
+
+
+def test_keys_are_counted_at_the_moment_of_the_file_however_fast_they_come_and_expire(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    is_over = threading.Event()
+
+    def write() -> None:
+        with client_of(host, instance) as client:
+            number = 0
+            while not is_over.is_set():
+                client.set(f"stays {number}", number)
+                client.set(f"goes {number}", number, px=1 + number % 300)
+                if number % 3 == 0:
+                    client.delete(f"stays {number // 2}")
+                number += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for wanted in (100, 200, 300):
+            with client_of(host, instance) as client:
+                wait_until(lambda: client.dbsize() > wanted, "keys come")  # noqa: B023
+            name = new_export()
+            task = control.start_task(instance, Kind.RDB_EXPORT, file=name)
+            saved = control.wait_task(task, State.DONE)["result"]
+            with running_instance(control, f"demo-counted-{wanted}") as other:
+                data = upload(host.home, exported(host.home, name))
+                task = control.start_task(other, Kind.RDB_IMPORT, **data)
+                loaded = control.wait_task(task, State.PREPARED)["result"]
+                control.wish(task, Wish.CANCEL)
+            if "loaded_keys" in loaded:
+                assert loaded["loaded_keys"] + loaded["expired_keys"] == saved["keys"] > wanted
+            assert saved["keys"] - saved["expiring_keys"] <= loaded["keys"] <= saved["keys"]
+            assert 0 < saved["expiring_keys"] < saved["keys"]
+    finally:
+        is_over.set()
+        writer.join()
+
+
+def test_save_of_a_host_that_was_killed_is_not_taken_for_a_counted_one(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    with client_of(host, instance) as client:
+        for number in range(50):
+            client.set(f"k{number}", number)
+        client.config_set("rdb-key-save-delay", "100000")
+        name = new_export()
+        task = control.start_task(instance, Kind.RDB_EXPORT, file=name)
+        wait_until(
+            lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 1, "the save runs"
+        )
+        host.end(signal.SIGKILL)
+        client.config_set("rdb-key-save-delay", "0")
+        client.set("later", "1")
+        assert client.info("persistence")["rdb_bgsave_in_progress"] == 1
+    host.start()
+    result = control.wait_task(task, State.DONE)["result"]
+    assert result["keys"] == 51
+    assert b"later" in exported(host.home, name)
 
 
 @pytest.mark.parametrize("moment", ["loading", "prepared", "committing"])

@@ -41,6 +41,7 @@ class HostPart:
 
     data: dict[UUID, bytes] = field(default_factory=dict)
     keys: int = 3
+    expired_keys: int = 0  # of them those whose time is over when they are loaded
     fails: dict[str, tuple[str, str]] = field(default_factory=dict)  # kind -> code, detail
     loaded: dict[UUID, bytes] = field(default_factory=dict)
     # relational: the segment that is being written, and those that are closed, with the time of it
@@ -96,12 +97,23 @@ class HostPart:
         return WORK[kind](self, task_id, instance_id, parameters)
 
     def _counted(self) -> dict[str, Any]:
-        return {"keys": self.keys, "memory_bytes": 1000}
+        there = self.keys - self.expired_keys
+        return {
+            "keys": there,
+            "memory_bytes": 1000,
+            "loaded_keys": there,
+            "expired_keys": self.expired_keys,
+        }
 
     def save_rdb(self, task_id: UUID, instance_id: UUID, parameters: Mapping[str, Any]) -> bool:
         content = self.data[instance_id]
         depot.part_save(name=parameters["file"], offset=0, data=content)
-        result = {"size_bytes": len(content), "sha256": digest(content), "keys": self.keys}
+        result = {
+            "size_bytes": len(content),
+            "sha256": digest(content),
+            "keys": self.keys,
+            "expiring_keys": 1,
+        }
         return _say(task_id, instance_id, "done", result)
 
     def load_rdb(self, task_id: UUID, instance_id: UUID, parameters: Mapping[str, Any]) -> bool:

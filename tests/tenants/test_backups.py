@@ -161,14 +161,30 @@ def test_a_verification_loads_compares_and_puts_nothing_in_place(
     assert operation.state == "succeeded", operation.error_message
     backup.refresh_from_db()
     assert backup.verification == "passed"
-    assert backup.verification_facts == {"keys": 3, "memory_bytes": 1000, "keys_saved": 3}
+    assert backup.verification_facts == {
+        "keys": 3, "memory_bytes": 1000, "keys_saved": 3, "keys_expired": 0,
+    }  # fmt: skip
     host.play()
     assert host.data[instance.pk] == b"REDIS0009 changed since"
 
 
-def test_a_verification_that_finds_other_data_fails(host: HostPart, instance: Instance) -> None:
+def test_keys_that_have_expired_since_are_no_fault_of_the_backup(
+    host: HostPart, instance: Instance
+) -> None:
     backup = backed_up(host, instance)
-    host.keys = 2
+    host.expired_keys = 1
+    assert host.settle(services.backup_verify(backup=backup, actor="test")).state == "succeeded"
+    backup.refresh_from_db()
+    assert backup.verification_facts["keys"] == 2
+    assert backup.verification_facts["keys_expired"] == 1
+
+
+@pytest.mark.parametrize(("keys", "expired"), [(2, 0), (4, 1), (3, 2)])
+def test_a_verification_that_finds_other_data_fails(
+    host: HostPart, instance: Instance, keys: int, expired: int
+) -> None:
+    backup = backed_up(host, instance)
+    host.keys, host.expired_keys = keys, expired
     operation = host.settle(services.backup_verify(backup=backup, actor="test"))
     assert (operation.state, operation.error_code) == ("failed", "verification_failed")
     backup.refresh_from_db()
