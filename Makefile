@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # These need no control plane, and are run where none is installed.
 DATAPLANE_TESTS := tests/engines tests/dataplane tests/host
 # These are run once more with the hot modules compiled.
-HOT_TESTS := tests/engines/relational tests/engines/inmemory tests/dataplane/limits tests/dataplane/server tests/dataplane/backend
+HOT_TESTS := tests/engines/relational tests/engines/inmemory tests/engines/keyvalue tests/dataplane/limits tests/dataplane/server tests/dataplane/backend
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
