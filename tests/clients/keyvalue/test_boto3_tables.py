@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from engines.kit.records import InstanceRecord
-from tests.dataplane.keyvalue_plane import access_key, keyvalue_plane, new_instance, secret_of
-from tests.dataplane.plane import Plane
-from tests.servers import PostgresServer, RedisServer, temporary_home, wait_until
+from tests.clients.keyvalue.clients import Clients
+from tests.servers import wait_until
 
 SCHEMA: dict[str, Any] = {
     "AttributeDefinitions": [
@@ -28,47 +22,6 @@ SCHEMA: dict[str, Any] = {
     ],
     "BillingMode": "PAY_PER_REQUEST",
 }
-
-
-@pytest.fixture(scope="module")
-def plane(postgres: PostgresServer, redis: RedisServer) -> Iterator[Plane]:
-    with (
-        temporary_home("wkd") as home,
-        keyvalue_plane(
-            home, postgres, redis, "kv_boto3", workers=2, intervals={"look_s": 0.25}
-        ) as plane,
-    ):
-        yield plane
-
-
-class Clients:
-    """What boto3 offers for one new instance."""
-
-    def __init__(self, plane: Plane) -> None:
-        credential = access_key()
-        self.plane = plane
-        self.record: InstanceRecord = asyncio.run(plane.know(new_instance(plane, credential)))
-        self._settings: dict[str, Any] = {
-            "region_name": "eu-west-1",
-            "endpoint_url": f"http://127.0.0.1:{plane.port}",
-            "aws_access_key_id": credential.username,
-            "aws_secret_access_key": secret_of(credential),
-            "config": Config(retries={"max_attempts": 0}, read_timeout=20),
-        }
-        self.client = boto3.client("dynamodb", **self._settings)
-        self.streams = boto3.client("dynamodbstreams", **self._settings)
-        self.resource = boto3.resource("dynamodb", **self._settings)
-
-    def close(self) -> None:
-        for each in (self.client, self.streams, self.resource.meta.client):
-            each.close()
-
-
-@pytest.fixture
-def kv(plane: Plane) -> Iterator[Clients]:
-    clients = Clients(plane)
-    yield clients
-    clients.close()
 
 
 def code(error: pytest.ExceptionInfo[ClientError]) -> str:

@@ -1,0 +1,30 @@
+"""boto3 against a data plane of two workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.keyvalue.clients import Clients
+from tests.dataplane.keyvalue_plane import keyvalue_plane
+from tests.dataplane.plane import Plane
+from tests.servers import PostgresServer, RedisServer, temporary_home
+
+
+@pytest.fixture(scope="package")
+def plane(postgres: PostgresServer, redis: RedisServer) -> Iterator[Plane]:
+    with (
+        temporary_home("wkd") as home,
+        keyvalue_plane(
+            home, postgres, redis, "kv_boto3", workers=2, intervals={"look_s": 0.25}
+        ) as plane,
+    ):
+        yield plane
+
+
+@pytest.fixture
+def kv(plane: Plane) -> Iterator[Clients]:
+    clients = Clients(plane)
+    yield clients
+    clients.close()
