@@ -1,4 +1,4 @@
-"""schemathesis asks the live API what its OpenAPI document allows, and what it forbids.
+"""schemathesis asks the live API what its OpenAPI document allows, what it forbids, and in chains.
 
 No answer may be a 500, none may be what the document does not declare: status, content type, body.
 Addresses name things that exist, so that requests get past the first 404.
@@ -35,7 +35,7 @@ expected-statuses = [400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 423, 428]
 SEED, EXAMPLES = 4, 4
 # Chains: of instances, credentials, operations and backups, for so long.
 CHAINED = "^(instance|credential|operation|backup)_"
-CHAINS_SECONDS = 30
+CHAINS_SECONDS = 20
 
 
 @pytest.fixture(autouse=True)
