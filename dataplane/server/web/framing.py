@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import httptools
 
-from engines.kit.http.whole import HttpCall
+from engines.kit.http.whole import HttpCall, joined_headers
 
 HEAD_BYTES_MAX = 32 * 1024
 TARGET_BYTES_MAX = 8 * 1024
@@ -99,6 +99,9 @@ class RequestReader:
         self._is_last = False
         self._fault: FramingError | None = None
         self._head_bytes = 0
+        self._fields_bytes = 0
+        self._is_http_10 = False
+        self._joined: dict[str, str] = {}
         self.body_bytes = 0
         self._room_bytes = 0
         self._target = b""
@@ -141,7 +144,7 @@ class RequestReader:
         """A request begins."""
         self.is_reading = True
         self.is_in_body = False
-        self._head_bytes = self.body_bytes = 0
+        self._head_bytes = self._fields_bytes = self.body_bytes = 0
         self._target = b""
         self._headers = []
 
@@ -153,9 +156,9 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. Trailers behind a body are no headers, and are left out."""
+        self._fields_bytes += len(name) + len(value)
         if self.is_in_body:
-            self._head_bytes += len(name) + len(value)
-            if self._head_bytes > HEAD_BYTES_MAX:
+            if self._fields_bytes > HEAD_BYTES_MAX:
                 self._fail(431, "the trailers are too large")
             return
         known = _names.get(name)
@@ -167,31 +170,25 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         """Look at what the headers say about the body."""
-        headers = self._headers
-        size = length = 0
+        if len(self._headers) > HEADERS_MAX or self._fields_bytes > HEAD_BYTES_MAX:
+            self._fail(431, "too many headers")
         version = self._parser.get_http_version()
-        has_host = version == "1.0"
+        self._is_http_10 = version == "1.0"
         if version not in ("1.1", "1.0"):
             self._fail(505, "another version of HTTP")
-        for name, value in headers:
-            size += len(name) + len(value)
-            if name == "content-length":
-                length = int(value)
-            elif name == "host":
-                has_host = True
-            elif name == "expect":
-                if value.lower() != "100-continue":
-                    self._fail(417, "an expectation that nobody can meet")
-                self.wants_continue = version != "1.0"
-        if len(headers) > HEADERS_MAX or size > HEAD_BYTES_MAX:
-            self._fail(431, "too many headers")
-        if not has_host or self._parser.should_upgrade():
+        joined = self._joined = joined_headers(self._headers)
+        expected = joined.get("expect")
+        if expected is not None:
+            if expected.lower() != "100-continue":
+                self._fail(417, "an expectation that nobody can meet")
+            self.wants_continue = not self._is_http_10
+        if not ("host" in joined or self._is_http_10) or self._parser.should_upgrade():
             # The parser would not read the body of a request that asks for another protocol.
             self._fail(400, "no host, or another protocol asked for")
-        if length > self._body_bytes_max:
+        if int(joined.get("content-length", 0)) > self._body_bytes_max:
             self._fail(413, "the body is too large")
         self.is_in_body = True
-        self._head_bytes = 0
+        self._fields_bytes = 0
 
     def on_body(self, part: bytes) -> None:
         """Take a part of the body."""
@@ -217,11 +214,12 @@ class RequestReader:
             address=self._address,
             server_name=self._server_name,
             connection_id=self._connection_id,
+            joined=self._joined,
         )
         self.ready.append(
             Received(
                 call,
-                is_http_10=parser.get_http_version() == "1.0",
+                is_http_10=self._is_http_10,
                 keeps_alive=keeps_alive,
                 room_bytes=self._room_bytes,
             )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from functools import lru_cache
 
 from dataplane.config import Bounds
 from dataplane.observe import metrics
@@ -40,6 +39,9 @@ class HttpFront:
         self.room = BodyRoom(bounds.bodies_bytes_max)
         self.handler = spec.serve(ports)
         self._connections: set[HttpConnection] = set()
+        # By operation and status, of both of which there are few.
+        self._tallies: dict[tuple[str, int], tuple[Tally, Spread]] = {}
+        self._spreads: dict[str, Spread] = {}
         self._look: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -59,11 +61,13 @@ class HttpFront:
 
     def observe(self, answer: HttpAnswer, seconds: float, log: ConnectionLog) -> None:
         """Count an answer, by what it was for; log what is our own fault."""
-        operation = answer.operation or "none"
-        _requests(self._spec.name, operation, answer.status).add()
-        _seconds(self._spec.name, operation).observe(seconds)
+        tallies = self._tallies.get((answer.operation, answer.status))
+        if tallies is None:
+            tallies = self._tallies_of(answer.operation, answer.status)
+        tallies[0].add()
+        tallies[1].observe(seconds)
         if answer.error is not None and answer.error.reason in _OUR_FAULT:
-            log.error("request_failed", operation=operation, exc_info=answer.error)
+            log.error("request_failed", operation=answer.operation, exc_info=answer.error)
 
     def refusal(self, status: int) -> HttpAnswer:
         """Return what is answered to what is no request."""
@@ -71,7 +75,7 @@ class HttpFront:
 
     def refused(self, connection: HttpConnection, fault: FramingError) -> None:
         """Count and log a connection that is ended by a refusal."""
-        _requests(self._spec.name, "none", fault.status).add()
+        self._tallies_of("", fault.status)[0].add()
         connection.log.info("request_refused", status=fault.status, reason=str(fault))
 
     def closed(self, connection: HttpConnection) -> None:
@@ -98,12 +102,13 @@ class HttpFront:
             self.loop.call_later(_LOOK_S, self._look_at_deadlines) if self._connections else None
         )
 
-
-@lru_cache(maxsize=4096)
-def _requests(engine: str, operation: str, status: int) -> Tally:
-    return tally_of(metrics.HTTP_REQUESTS, engine, operation, str(status))
-
-
-@lru_cache(maxsize=1024)
-def _seconds(engine: str, operation: str) -> Spread:
-    return Spread(metrics.HTTP_SECONDS.labels(engine, operation), metrics.HTTP_BUCKETS)
+    def _tallies_of(self, operation: str, status: int) -> tuple[Tally, Spread]:
+        key = (operation, status)
+        if key not in self._tallies:
+            name, shown = self._spec.name, operation or "none"
+            if shown not in self._spreads:
+                seconds = metrics.HTTP_SECONDS.labels(name, shown)
+                self._spreads[shown] = Spread(seconds, metrics.HTTP_BUCKETS)
+            counted = tally_of(metrics.HTTP_REQUESTS, name, shown, str(status))
+            self._tallies[key] = (counted, self._spreads[shown])
+        return self._tallies[key]

@@ -7,7 +7,7 @@ handler, and writes its answer; content-length, date and connection are the fron
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -31,21 +31,21 @@ class HttpCall:
     address: Address
     server_name: str  # SNI, lower case; "" if none
     connection_id: str
-    _joined: dict[str, str] | None = None
-
-    @property
-    def joined(self) -> dict[str, str]:
-        """Return the headers by name, values of a repeated one joined by commas."""
-        if self._joined is None:
-            joined: dict[str, str] = {}
-            for name, value in self.headers:
-                joined[name] = f"{joined[name]},{value}" if name in joined else value
-            self._joined = joined
-        return self._joined
+    joined: dict[str, str] = field(default_factory=dict)  # by `joined_headers`
 
     def header(self, name: str) -> str | None:
         """Return a header's value, as in `joined`; `name` is in lower case."""
         return self.joined.get(name)
+
+
+def joined_headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by name, the values of a repeated one joined by commas."""
+    joined = dict(headers)
+    if len(joined) < len(headers):
+        joined = {}
+        for name, value in headers:
+            joined[name] = f"{joined[name]},{value}" if name in joined else value
+    return joined
 
 
 @dataclass(slots=True)
