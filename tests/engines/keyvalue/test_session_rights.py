@@ -167,6 +167,8 @@ async def test_no_operation_reaches_a_table_that_no_grant_names(rig: Rig) -> Non
         if name in ("GetItem", "DescribeTable", "ListTagsOfResource"):
             absent = await refused(rig, name, **REQUESTS[name](gone))
             assert absent.message == error.message.replace(THEIRS, "ghost")
+    batch = await rig.perform("BatchExecuteStatement", **REQUESTS["BatchExecuteStatement"](theirs))
+    assert [each["Error"]["Code"] for each in batch["Responses"]] == ["AccessDenied"]
     for name in ("ListTables", "DescribeLimits"):
         assert (await refused(rig, name)).code == "AccessDeniedException", name
 
@@ -218,6 +220,16 @@ async def test_a_reader_of_some_tables_who_writes_others_does_not_write_the_firs
     for name in ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"):
         error = await refused(rig, name, **REQUESTS[name](theirs))
         assert error.code == "AccessDeniedException", name
+    insert = {"Statement": f"INSERT INTO \"{THEIRS}\" VALUE {{'a': 'y'}}"}
+    for name, fields in (
+        ("ExecuteStatement", insert),
+        ("ExecuteTransaction", {"TransactStatements": [insert]}),
+    ):
+        assert (await refused(rig, name, **fields)).code == "AccessDeniedException", name
+    batch = await rig.perform("BatchExecuteStatement", Statements=[insert])
+    assert batch["Responses"][0]["Error"]["Code"] == "AccessDenied"
+    scanned = await rig.perform("Scan", TableName=THEIRS)
+    assert scanned["Items"] == [KEY]
     # The credential's own role bounds what a grant says.
     for name in ("UpdateTable", "CreateBackup", "DeleteTable", "TagResource"):
         error = await refused(rig, name, **REQUESTS[name](mine))
