@@ -62,6 +62,7 @@ _LIST = (
 _IS_RESTORED = (
     "SELECT 1 FROM {work} WHERE sk = 0 AND kind = 'restore' AND body ->> 'CopyId' = $1::text"
 )
+_STOP = "DELETE FROM {work} WHERE sk = 0 AND kind = 'backup' AND body ->> 'BackupId' = $1::text"
 _COUNT_BACKUPS = "SELECT count(*) FROM {backup} WHERE sk = 0"
 _COUNT = "SELECT count(*), coalesce(sum(size_bytes), 0)::int8 FROM {table}"
 
@@ -152,13 +153,13 @@ async def delete_backup(context: Context, parsed: Parsed) -> dict[str, Any]:
     arn, schema = parsed.fields["BackupArn"], context.tables.schema
     async with changing.transaction(context, arn) as statements:
         backup = await _backup(context, statements, arn, locks=True)
-        if backup.body["BackupStatus"] == "CREATING":
-            raise busy("BackupInUseException", f"Backup is being created: {arn}")
+        # One that is being made may be given up: what cannot be completed must not stay for ever.
         copy_id = backup.body["CopyId"]
         if await statements.fetch(with_names(_IS_RESTORED, names(schema)), copy_id):
             raise busy("BackupInUseException", f"Backup is being restored: {arn}")
         text = with_names(_REMOVE, names(schema))
         await statements.execute(text, backup.table, backup.backup_id)
+        await statements.execute(with_names(_STOP, names(schema)), backup.backup_id)
         await statements.execute(drop_ddl(backup_table(schema, int(copy_id))))
     shown = backup_described(backup.body, arn, context.table_arn(backup.table))
     shown["BackupDetails"]["BackupStatus"] = "DELETED"

@@ -141,17 +141,19 @@ def index_name(table_id: int, slot: int, shape: int) -> str:
 
 def check_unchanging(name: str, body: Body) -> None:
     """Raise DynamoError if an earlier change of the table has not ended."""
-    check_deletable(name, body)
+    if body["TableStatus"] == "CREATING":
+        raise in_use(
+            "Attempt to change a resource which is still in use: Table is being created: " + name
+        )
     if is_changing(body):
         raise being_updated(name)
 
 
 def check_deletable(name: str, body: Body) -> None:
-    """Raise DynamoError if the table is being made or updated; TTL that is being filled may go."""
-    if body["TableStatus"] == "CREATING":
-        raise in_use(
-            "Attempt to change a resource which is still in use: Table is being created: " + name
-        )
+    """Raise DynamoError if the table is being updated.
+
+    TTL that is being filled may go, and so may a restore: what cannot be completed must not stay.
+    """
     if is_updating(body):
         raise being_updated(name)
 

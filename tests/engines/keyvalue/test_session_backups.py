@@ -205,19 +205,17 @@ async def test_what_is_under_way_is_in_use(rig: Rig) -> None:
     spawn, rig.spawn = rig.spawn, _no_work  # type: ignore[method-assign]
     made = await rig.perform("CreateBackup", TableName="songs", BackupName="second")
     arn = made["BackupDetails"]["BackupArn"]
-    assert (await refused(rig, "DeleteBackup", BackupArn=arn)).code == "BackupInUseException"
     assert (await refused(rig, "DeleteTable", TableName="songs")).code == "ResourceInUseException"
     restore = {"TargetTableName": "restored", "BackupArn": arn}
     error = await refused(rig, "RestoreTableFromBackup", **restore)
     assert error.code == "BackupInUseException"
     await rig.perform("RestoreTableFromBackup", TargetTableName="restored", BackupArn=ready)
     assert (await refused(rig, "DeleteBackup", BackupArn=ready)).code == "BackupInUseException"
-    for operation in ("DeleteTable", "UpdateTimeToLive"):
-        more: dict[str, Any] = {}
-        if operation == "UpdateTimeToLive":
-            more["TimeToLiveSpecification"] = {"Enabled": True, "AttributeName": "t"}
-        error = await refused(rig, operation, TableName="restored", **more)
-        assert error.code == "ResourceInUseException"
+    ttl = {"Enabled": True, "AttributeName": "t"}
+    error = await refused(
+        rig, "UpdateTimeToLive", TableName="restored", TimeToLiveSpecification=ttl
+    )
+    assert error.code == "ResourceInUseException"
     error = await refused(rig, "Scan", TableName="restored")
     assert error.code == "ResourceNotFoundException"
     error = await refused(rig, "RestoreTableFromBackup", TargetTableName="songs", BackupArn=ready)
@@ -228,6 +226,25 @@ async def test_what_is_under_way_is_in_use(rig: Rig) -> None:
     await rig.perform("DeleteBackup", BackupArn=ready)
     await rig.perform("DeleteBackup", BackupArn=arn)
     await rig.perform("DeleteTable", TableName="songs")
+
+
+async def test_what_is_under_way_can_be_given_up(rig: Rig) -> None:
+    await songs(rig)
+    await rig.perform("UpdateTable", TableName="songs", DeletionProtectionEnabled=False)
+    ready = await backed_up(rig)
+    spawn, rig.spawn = rig.spawn, _no_work  # type: ignore[method-assign]
+    await rig.perform("RestoreTableFromBackup", TargetTableName="restored", BackupArn=ready)
+    made = await rig.perform("CreateBackup", TableName="songs", BackupName="second")
+    await rig.perform("DeleteTable", TableName="restored")
+    await rig.perform("DeleteBackup", BackupArn=made["BackupDetails"]["BackupArn"])
+    await rig.perform("DeleteBackup", BackupArn=ready)
+    await rig.perform("DeleteTable", TableName="songs")
+    rig.spawn = spawn  # type: ignore[method-assign]
+    await look(rig)
+    text = "SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename ~ '^[bt][0-9]'"
+    assert list(await rig.store(rig.record).fetch(text, rig.record.schema)) == []
+    rows = await rig.store(rig.record).fetch(f'SELECT kind FROM "{rig.record.schema}".work')
+    assert list(rows) == []
 
 
 @pytest.mark.usefixtures("copies")
