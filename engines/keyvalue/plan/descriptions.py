@@ -164,15 +164,14 @@ def global_index(body: Body, name: str) -> Body | None:
     return None
 
 
-def is_updating(body: Body) -> bool:
-    """Say whether the table itself is shown as anything but ACTIVE."""
-    return body["TableStatus"] != "ACTIVE" or _has_new_index(body)
-
-
 def is_changing(body: Body) -> bool:
     """Say whether work in the background has to end before the table can be changed again."""
     ttl = body.get("TimeToLive")
-    return is_updating(body) or (ttl is not None and not ttl["IsFilled"])
+    return (
+        body["TableStatus"] != "ACTIVE"
+        or has_new_index(body)
+        or (ttl is not None and not ttl["IsFilled"])
+    )
 
 
 def used_attributes(body: Body) -> set[str]:
@@ -184,7 +183,7 @@ def used_attributes(body: Body) -> set[str]:
 def description(body: Body, table_arn: str, sizes: Sizes, now: float) -> Body:
     """Return the TableDescription of a table as it is."""
     shown = {name: copy.deepcopy(body[name]) for name in _SHOWN if name in body}
-    is_updated = body["TableStatus"] == "ACTIVE" and _has_new_index(body)
+    is_updated = body["TableStatus"] == "ACTIVE" and has_new_index(body)
     shown["TableStatus"] = "UPDATING" if is_updated else body["TableStatus"]
     shown["TableArn"] = table_arn
     shown["ItemCount"], shown["TableSizeBytes"] = sizes.items, sizes.size_bytes
@@ -276,7 +275,8 @@ def _throughput(throughput: Body, now: float) -> Body:
     return {**throughput, "NumberOfDecreasesToday": decreases_today(throughput, now)}
 
 
-def _has_new_index(body: Body) -> bool:
+def has_new_index(body: Body) -> bool:
+    """Say whether an index is being made."""
     return any(index.get("IndexStatus", "ACTIVE") != "ACTIVE" for index in indexes_of(body))
 
 

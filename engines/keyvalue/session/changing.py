@@ -20,7 +20,7 @@ import orjson
 
 from engines.keyvalue.errors import in_use, table_not_found
 from engines.keyvalue.plan.catalogue import sql_table
-from engines.keyvalue.plan.descriptions import Body, is_changing, is_updating
+from engines.keyvalue.plan.descriptions import Body, has_new_index, is_changing
 from engines.keyvalue.session.context import Context
 from engines.keyvalue.storage import names, rename_ddl
 from engines.kit.errors import RequestError
@@ -154,7 +154,7 @@ def check_deletable(name: str, body: Body) -> None:
 
     TTL that is being filled may go, and so may a restore: what cannot be completed must not stay.
     """
-    if is_updating(body):
+    if has_new_index(body):
         raise being_updated(name)
 
 
