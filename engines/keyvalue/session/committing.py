@@ -44,6 +44,8 @@ from engines.kit.ports import Statements
 # "TransactWriteItems": what all items of a transaction may have together.
 TRANSACTION_BYTES_MAX = 4 * 1024 * 1024
 TOO_LARGE = "The aggregate size of the items in the transaction exceeds 4 MB"
+# Who has waited for other tasks of its worker for so long gives up when its turn comes.
+QUEUE_SECONDS_MAX = 5.0
 TWICE = "Transaction request cannot include multiple operations on one item"
 
 # "lock_not_available", "deadlock_detected".
@@ -106,11 +108,7 @@ async def commit(
     """
     parts = _parts(actions)
     async with AsyncExitStack() as held:
-        for part in parts:
-            for position in part.positions:
-                key = actions[position].key
-                lock = (context.record.instance_id, part.known.table.table_id, key.pk, key.rk)
-                await held.enter_async_context(context.ports.hold(lock))
+        await _hold(context, held, actions, parts)
         try:
             async with context.store.transaction() as statements:
                 await statements.fetch(BOUND_WAIT)
@@ -119,10 +117,27 @@ async def commit(
                 return await _commit(context, statements, actions, parts)
         except _BusyError as error:
             busy = await _busy_positions(context, error.part)
-            raise transaction_canceled(
-                [reason_of(transaction_conflict()) if at in busy else NO_REASON
-                 for at in range(len(actions))]
-            ) from error  # fmt: skip
+            raise _conflict(len(actions), busy) from error
+
+
+async def _hold(
+    context: Context, held: AsyncExitStack, actions: Sequence[Action], parts: Sequence[_Part]
+) -> None:
+    """Wait for the tasks of this worker that write the same items."""
+    began = context.ports.clock.monotonic()
+    for part in parts:
+        for position in part.positions:
+            key = actions[position].key
+            lock = (context.record.instance_id, part.known.table.table_id, key.pk, key.rk)
+            await held.enter_async_context(context.ports.hold(lock))
+            # A long line gets shorter at once: all who stand in it for too long leave it.
+            if context.ports.clock.monotonic() - began > QUEUE_SECONDS_MAX:
+                raise _conflict(len(actions), {position})
+
+
+def _conflict(count: int, busy: set[int]) -> DynamoError:
+    reason = reason_of(transaction_conflict())
+    return transaction_canceled([reason if at in busy else NO_REASON for at in range(count)])
 
 
 async def _commit(

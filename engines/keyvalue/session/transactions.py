@@ -17,7 +17,13 @@ from typing import Any, TypeVar
 import orjson
 
 from engines.keyvalue.capacity import item_size, read_units, write_units
-from engines.keyvalue.errors import DynamoError, transaction_canceled, translated, validation
+from engines.keyvalue.errors import (
+    DynamoError,
+    throughput_exceeded,
+    transaction_canceled,
+    translated,
+    validation,
+)
 from engines.keyvalue.evaluate import projections
 from engines.keyvalue.parse.expressions.trees import Expressions, Projection
 from engines.keyvalue.parse.requests import Parsed
@@ -164,8 +170,14 @@ async def perform(
         spent.add(action.known, write_units(new_bytes, transactional=True))
     grows = any(isinstance(action.decide, Put | Change) for action in actions)
     await _admit(context, actions, RequestClass.WRITE, spent, grows=grows)
-    # What is canceled has cost its units, as in the original.
-    written = await commit(context, actions, token)
+    try:
+        written = await commit(context, actions, token)
+    except DynamoError:
+        # What is canceled has cost its units, as in the original.
+        raise
+    except RequestError:
+        context.settle(RequestClass.WRITE, 0, spent.total)
+        raise
     if written is None:
         context.settle(RequestClass.WRITE, 0, spent.total)
         return await _read_again(context, actions)
@@ -194,26 +206,26 @@ async def _admit(
     *,
     grows: bool = False,
 ) -> None:
-    """Take the units of all tables, or none.
+    """Take the units of all tables at once: no plan is so small that a transaction never fits.
 
-    Raises DynamoError: those of a table were refused, which is the reason for each of its entries.
+    Raises DynamoError: they were refused, which is the reason for each entry.
     """
-    admitted = 0.0
-    for name, units in spent.units.items():
-        known = spent.knowns[name]
-        try:
-            await context.admit(request_class, units, known.table, grows=grows)
-        except RequestError as error:
-            context.settle(request_class, 0, admitted)
-            if error.reason is not Reason.RATE:
-                raise
-            reason = reason_of(translated(error))
-            canceled = transaction_canceled(
-                [reason if entry.known.table.name == name else NO_REASON for entry in entries]
+    try:
+        await context.admit(request_class, spent.total, grows=grows)
+    except RequestError as error:
+        if error.reason is not Reason.RATE:
+            raise
+        reasons = [
+            reason_of(
+                translated(error)
+                if entry.known.table.is_on_demand
+                else throughput_exceeded(error.retry_after_s)
             )
-            canceled.retry_after_s = error.retry_after_s
-            raise canceled from error
-        admitted += units
+            for entry in entries
+        ]
+        canceled = transaction_canceled(reasons)
+        canceled.retry_after_s = error.retry_after_s
+        raise canceled from error
 
 
 async def _read_again(context: Context, actions: Sequence[Action]) -> Spent:

@@ -17,7 +17,7 @@ from engines.keyvalue.values import decode
 from engines.kit.changelog import Position
 from engines.kit.errors import rate_error
 from engines.kit.ports import RequestClass
-from tests.engines.keyvalue.rig import Rig, running
+from tests.engines.keyvalue.rig import Clock, Rig, running
 from tests.engines.keyvalue.tables import body, make_table
 from tests.servers import PostgresServer
 
@@ -332,6 +332,48 @@ async def test_over_the_plan_every_entry_of_the_table_says_so(rig: Rig) -> None:
     assert rig.gate.units[RequestClass.WRITE] == 0
     rig.gate.refusal = None
     assert await row_count(rig) == 0
+
+
+@pytest.mark.asyncio
+async def test_a_transaction_of_many_tables_is_admitted_at_once(rig: Rig) -> None:
+    asked: list[int] = []
+    admit = rig.gate.admit
+
+    def noted(request_class: RequestClass, units: int = 1, grows: bool = False) -> Any:
+        asked.append(units)
+        return admit(request_class, units, grows)
+
+    rig.gate.admit = noted  # type: ignore[method-assign]
+    await write(rig, put(key("x")), put(key("x"), "streamed"), delete("y"))
+    assert asked == [6]
+
+
+@pytest.mark.asyncio
+async def test_who_stands_in_line_for_too_long_gives_up(rig: Rig) -> None:
+    await write(rig, put(key("x")))
+    table = await rig_table(rig)
+    x = checks.key_bytes(table, key("x"))
+    entries = sorted([add("x", 1), add("y", 1)], key=lambda entry: str(entry))
+    rig.clock = WaitingClock()
+    async with rig.hold((rig.record.instance_id, table.table_id, x.pk, x.rk)):
+        writing = asyncio.ensure_future(canceled(rig, *entries))
+        await rig.clock.was_read.wait()
+        rig.clock.seconds += 6
+    assert await writing == [CONFLICT, NONE]
+    assert await get(rig, "x") == key("x")
+
+
+class WaitingClock(Clock):
+    """A monotonic time that the test moves, and that tells when it was looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self.was_read = asyncio.Event()
+
+    def monotonic(self) -> float:
+        self.was_read.set()
+        return self.seconds
 
 
 @pytest.mark.asyncio
