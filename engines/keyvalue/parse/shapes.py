@@ -136,7 +136,7 @@ def each(element: Shape, size_min: int = 0, size_max: int | None = None) -> Shap
     has_nulls = element.absent is None
 
     def check(value: list[Any], path: str, errors: list[str]) -> None:
-        _check_size(value, path, errors, size_min, size_max)
+        _check_size(value, path, errors, size_min, size_max, element)
         for number, item in enumerate(value, 1):
             if len(errors) >= ERRORS_MAX:
                 return
@@ -169,15 +169,15 @@ def mapping(
     has_nulls = value.absent is None
 
     def check(content: dict[str, Any], path: str, errors: list[str]) -> None:
-        _check_size(content, path, errors, size_min, size_max)
+        _check_size(content, path, errors, size_min, size_max, value)
         if keys is not None and keys.check is not None and not _all_pass(keys.check, content):
-            errors.append(_refused(content, path, keys_constraint, "Map keys must"))
+            errors.append(_refused(content, path, keys_constraint, "Map keys must", value))
         if values_size_max is not None and not _all_sized(content, values_size_max):
             constraint = (
                 f"satisfy constraint: [Member must have length less than or equal to "
                 f"{values_size_max}, Member must have length greater than or equal to 1]"
             )
-            errors.append(_refused(content, path, constraint, "Map value must"))
+            errors.append(_refused(content, path, constraint, "Map value must", value))
         for name, item in content.items():
             if len(errors) >= ERRORS_MAX:
                 return
@@ -252,34 +252,64 @@ def _all_sized(content: Mapping[str, Any], size_max: int) -> bool:
 
 
 def _check_size(
-    value: Any, path: str, errors: list[str], size_min: int, size_max: int | None
+    value: Any,
+    path: str,
+    errors: list[str],
+    size_min: int,
+    size_max: int | None,
+    element: Shape | None = None,
 ) -> None:
     if len(value) < size_min:
-        errors.append(_refused(value, path, f"have length greater than or equal to {size_min}"))
+        constraint = f"have length greater than or equal to {size_min}"
+        errors.append(_refused(value, path, constraint, element=element))
     if size_max is not None and len(value) > size_max:
-        errors.append(_refused(value, path, f"have length less than or equal to {size_max}"))
+        constraint = f"have length less than or equal to {size_max}"
+        errors.append(_refused(value, path, constraint, element=element))
 
 
-def _refused(value: Any, path: str, constraint: str, subject: str = "Member must") -> str:
-    shown = "null" if value is None else f"'{_shown(value)}'"
+def _refused(
+    value: Any,
+    path: str,
+    constraint: str,
+    subject: str = "Member must",
+    element: Shape | None = None,
+) -> str:
+    shown = "null" if value is None else f"'{_shown(value, None, element)}'"
     place = path[:_SHOWN_LENGTH_MAX]
     return f"Value {shown} at '{place}' failed to satisfy constraint: {subject} {constraint}"
 
 
-def _shown(value: Any, level: int = 0) -> str:
-    """Return a value as Java prints it, the beginning of what is long."""
+def _shown(value: Any, shape: Shape | None, element: Shape | None, level: int = 0) -> str:
+    """Return a value as Java prints it, the beginning of what is long.
+
+    `element` is the shape of what is in a list or map, where it is known.
+    """
     if isinstance(value, list | dict) and level >= _SHOWN_LEVELS_MAX:
         return "..."
     if isinstance(value, list):
-        parts = (_shown(item, level + 1) for item in islice(value, _SHOWN_ELEMENTS_MAX))
+        parts = (_below_shown(item, element, level) for item in islice(value, _SHOWN_ELEMENTS_MAX))
         return f"[{', '.join(parts)[:_SHOWN_LENGTH_MAX]}]"
+    if isinstance(value, dict) and shape is not None and shape.members is not None:
+        parts = (
+            f"{name[0].lower()}{name[1:]}={_below_shown(value[name], member, level)}"
+            for name, member in shape.members.items()
+            if name in value
+        )
+        return f"{shape.java.rpartition('.')[2]}({', '.join(parts)[:_SHOWN_LENGTH_MAX]})"
     if isinstance(value, dict):
         pairs = islice(value.items(), _SHOWN_ELEMENTS_MAX)
-        parts = (f"{name[:_SHOWN_LENGTH_MAX]}={_shown(item, level + 1)}" for name, item in pairs)
+        parts = (
+            f"{name[:_SHOWN_LENGTH_MAX]}={_below_shown(item, element, level)}"
+            for name, item in pairs
+        )
         return f"{{{', '.join(parts)[:_SHOWN_LENGTH_MAX]}}}"
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)[:_SHOWN_LENGTH_MAX]
+
+
+def _below_shown(value: Any, shape: Shape | None, level: int) -> str:
+    return _shown(value, shape, shape.element if shape is not None else None, level + 1)
 
 
 def _table() -> Shape:

@@ -233,8 +233,8 @@ def test_names_and_sizes_in_a_batch_are_told_of_as_the_maps() -> None:
     )
     assert refusal("BatchWriteItem", body) == "2 validation errors detected: " + "; ".join(
         (
-            told("'{a;=[], abc=[{}]}'", "requestItems", TABLE_KEYS, "Map keys"),
-            told("'{a;=[], abc=[{}]}'", "requestItems", map_value, "Map value"),
+            told("'{a;=[], abc=[WriteRequest()]}'", "requestItems", TABLE_KEYS, "Map keys"),
+            told("'{a;=[], abc=[WriteRequest()]}'", "requestItems", map_value, "Map value"),
         )
     )
     twentysix = {"RequestItems": {"abc": [{"DeleteRequest": {"Key": {}}}] * 26}}
@@ -258,6 +258,15 @@ def test_lists_have_their_limits(operation: str, count: int, member: str) -> Non
     assert message.endswith(
         f"]' at '{member}' failed to satisfy constraint: Member must have length less than or "
         "equal to 100"
+    )
+
+
+def test_structures_are_shown_with_their_names() -> None:
+    keys = [{"AttributeName": name, "KeyType": "HASH"} for name in "abc"]
+    body = {"TableName": "abc", "AttributeDefinitions": [], "KeySchema": keys}
+    shown = ", ".join(f"KeySchemaElement(attributeName={name}, keyType=HASH)" for name in "abc")
+    assert refusal("CreateTable", body) == "1 validation error detected: " + told(
+        f"'[{shown}]'", "keySchema", "have length less than or equal to 2"
     )
 
 
