@@ -38,7 +38,6 @@ from engines.kit.statement import Name, with_names
 STREAMS_MAX = 100
 RECORDS_MAX = 1_000
 RECORDS_BYTES_MAX = 1024 * 1024
-PIECE_RECORDS = 32
 KEPT_SECONDS = 24 * 3600
 TRIM_EVERY_S = 600.0
 _TRIM_ROWS = 5_000
@@ -200,29 +199,23 @@ async def _stream(context: Context, arn: str) -> Stream:
 async def _read(
     context: Context, stream: Stream, iterator: Iterator, limit: int
 ) -> tuple[list[dict[str, Any]], Position]:
-    """Return up to `limit` records of at most 1 MB, or one, and where to go on."""
+    """Return up to `limit` records of about 1 MB, or one, and where to go on."""
     log, view = stream_log(context.tables.schema), stream.body["StreamViewType"]
+    position = iterator.position
+    statement = log.read_sized(position, limit, stream.table_id, RECORDS_BYTES_MAX)
+    rows = await context.store.fetch(statement.text, *statement.params)
+    page = log.page(rows, position, limit)
+    if page.is_lost and not iterator.is_horizon:
+        raise trimmed()
     records: list[dict[str, Any]] = []
-    position, bytes_left, piece = iterator.position, RECORDS_BYTES_MAX, PIECE_RECORDS
-    while len(records) < limit:
-        wanted = min(piece, limit - len(records))
-        statement = log.read(position, wanted, stream.table_id)
-        rows = await context.store.fetch(statement.text, *statement.params)
-        page = log.page(rows, position, wanted)
-        if page.is_lost and not records and not iterator.is_horizon:
-            raise trimmed()
-        for entry in page.entries:
-            if records and len(entry.body) > bytes_left:
-                return records, position
-            bytes_left -= len(entry.body)
-            records.append(record(entry, orjson.loads(entry.body), view, context.region))
-            position = entry.position
-        if len(page.entries) < wanted:
-            return records, page.position
-        # As many more as are likely to have room.
-        average = (RECORDS_BYTES_MAX - bytes_left) // len(records)
-        piece = max(1, min(piece * 4, bytes_left // max(1, average)))
-    return records, position
+    bytes_left = RECORDS_BYTES_MAX
+    for entry in page.entries:
+        bytes_left -= len(entry.body)
+        if records and bytes_left < 0:
+            return records, position
+        records.append(record(entry, orjson.loads(entry.body), view, context.region))
+        position = entry.position
+    return records, page.position
 
 
 async def _at_horizon(context: Context, stream: Stream, fields: Mapping[str, Any]) -> Position:

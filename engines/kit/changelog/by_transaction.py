@@ -83,6 +83,34 @@ _READ = """
     WHERE s.sk = $1::int4
     ORDER BY l.epoch, l.xid, l.n
 """
+# The same of one feed ($6), with no more than $7 bytes before the last entry: bodies that are
+# stored apart are measured without being read. `walked`: how many there were without that bound.
+_READ_SIZED = """
+    SELECT (s.trimmed_epoch, s.trimmed_xid, s.trimmed_n)
+               > ($2::int4, ($3::int8)::text::xid8, $4::int8),
+           s.epoch, pg_snapshot_xmin(pg_current_snapshot())::text::int8,
+           l.epoch, l.xid::text::int8, l.n, l.feed, l.at, l.body, l.walked
+    FROM {state} s LEFT JOIN LATERAL (
+        SELECT * FROM (
+            SELECT w.*, count(*) OVER () AS walked,
+                   sum(octet_length(w.body)) OVER (
+                       ORDER BY w.epoch, w.xid, w.n ROWS UNBOUNDED PRECEDING
+                   ) - octet_length(w.body) AS bytes_before
+            FROM (
+                SELECT e.epoch, e.xid, e.n, e.feed, e.at, e.body
+                FROM {log} e
+                WHERE e.sk = $1::int4 AND e.feed = $6::bigint
+                  AND (e.epoch, e.xid, e.n) > ($2::int4, ($3::int8)::text::xid8, $4::int8)
+                  AND (e.epoch, e.xid) < (s.epoch, pg_snapshot_xmin(pg_current_snapshot()))
+                ORDER BY e.epoch, e.xid, e.n
+                LIMIT $5::int8
+            ) w
+        ) summed
+        WHERE bytes_before < $7::int8
+    ) l ON true
+    WHERE s.sk = $1::int4
+    ORDER BY l.epoch, l.xid, l.n
+"""
 _READ_ALL = _READ.replace("%s", "")
 _READ_FEED = _READ.replace("%s", "AND e.feed = $6::bigint")
 
@@ -127,7 +155,7 @@ class TransactionLog:
         self._names = {"log": Name(schema, name), "state": Name(schema, f"{name}_state")}
         self._texts = {
             template: with_names(template, self._names)
-            for template in (_READ_ALL, _READ_FEED, _BOUNDS, _TRIM, _NEXT_EPOCH)
+            for template in (_READ_ALL, _READ_FEED, _READ_SIZED, _BOUNDS, _TRIM, _NEXT_EPOCH)
         }
         self._append = self.append_text("$1", "$2", "$3")
 
@@ -170,6 +198,16 @@ class TransactionLog:
             return Statement(self._texts[_READ_ALL], params)
         return Statement(self._texts[_READ_FEED], (*params, feed))
 
+    def read_sized(
+        self, position: Position, limit: int, feed: int, bytes_max: int, sk: int = 0
+    ) -> Statement:
+        """Read as `read` does, and no entry behind the one with which `bytes_max` is reached.
+
+        There is at least one, if there is any. `page` takes these rows, too.
+        """
+        params = (sk, position.epoch, position.xid, position.n, limit, feed, bytes_max)
+        return Statement(self._texts[_READ_SIZED], params)
+
     def bounds(self, sk: int = 0) -> Statement:
         """Ask for both ends of the log; see `ends`."""
         return Statement(self._texts[_BOUNDS], (sk,))
@@ -184,14 +222,15 @@ class TransactionLog:
 
     @staticmethod
     def page(rows: Sequence[Row], position: Position, limit: int) -> Page:
-        """Turn the rows of `read` into a page."""
+        """Turn the rows of `read` or `read_sized` into a page."""
         is_lost, epoch, horizon = rows[0][:3]
         entries = tuple(
             Entry(Position(*row[3:6]), feed=row[6], at=row[7], body=bytes(row[8]))
             for row in rows
             if row[3] is not None
         )
-        if len(entries) == limit:
+        walked = rows[0][9] if len(rows[0]) > 9 else None
+        if len(entries) == limit or (walked is not None and walked > len(entries)):
             return Page(entries, entries[-1].position, is_lost)
         # All below the horizon has been seen, also what other feeds hold: a reader of a quiet feed
         # moves on, or trimming would overtake it. A lagging replica must not move it back.

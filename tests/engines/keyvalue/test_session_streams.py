@@ -149,6 +149,22 @@ async def test_records_come_in_pages_of_a_megabyte(rig: Rig) -> None:
     assert pages == [["0", "1", "2"], ["3", "4", "5"], []]
 
 
+async def test_large_records_behind_small_ones_do_not_come_all_at_once(rig: Rig) -> None:
+    await rig.perform("CreateTable", **table("songs", **on()))
+    await put(rig, "songs", *({"a": {"S": f"s{n}"}} for n in range(40)))
+    for turn in "xy":
+        large = ({"a": {"S": f"l{n}"}, "b": {"S": turn * 390_000}} for n in range(4))
+        await put(rig, "songs", *large)
+    place: str | None = await iterator(rig, await arn_of(rig))
+    pages = []
+    for _ in range(9):
+        assert place is not None
+        records, place = await page(rig, place)
+        pages.append([key for _, key in brief(records)])
+    assert pages[0] == [*(f"s{n}" for n in range(40)), "l0", "l1"]
+    assert pages[1:] == [["l2", "l3"], ["l0"], ["l1"], ["l2"], ["l3"], [], [], []]
+
+
 async def test_a_closed_stream_is_read_to_its_end_and_another_begins(rigs: list[Rig]) -> None:
     one, two = rigs
     await one.perform("CreateTable", **table("songs", **on()))

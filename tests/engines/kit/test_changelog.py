@@ -111,6 +111,28 @@ def test_a_rolled_back_writer_leaves_nothing_and_holds_nobody_up(
     assert bodies(read(reader, Position())) == [b"kept"]
 
 
+@pytest.mark.parametrize("bytes_max", [1, 2, 3, 99])
+def test_a_sized_read_ends_with_the_entry_that_reaches_the_bound(
+    reader: Connection, bytes_max: int
+) -> None:
+    for number in range(4):
+        run(reader, STREAM.append(1, [b"%d" % number]))
+        run(reader, STREAM.append(2, [b"another feed"]))
+    position, seen = Position(), []
+    for _ in range(8):
+        rows = run(reader, STREAM.read_sized(position, 3 + bytes_max, 1, bytes_max))
+        page = STREAM.page(rows, position, 3 + bytes_max)
+        position = page.position
+        seen.append(bodies(page))
+    assert [body for page in seen for body in page] == [b"0", b"1", b"2", b"3"]
+    assert all(len(page) <= max(bytes_max, 1) for page in seen)
+    assert len(seen[0]) == min(bytes_max, 4)
+    # Behind the last entry it has moved on to where the log can be read.
+    run(reader, STREAM.append(1, [b"new"]))
+    rows = run(reader, STREAM.read_sized(position, 10, 1, bytes_max))
+    assert bodies(STREAM.page(rows, position, 10)) == [b"new"]
+
+
 @dataclass
 class Follower:
     """A reader that remembers everything it was given."""
