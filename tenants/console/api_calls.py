@@ -101,5 +101,7 @@ def _request(
     request.session = page.session
     request.request_id = request_id_of(page)  # type: ignore[attr-defined]
     request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]
+    # A form's values are texts: "2" is the number that somebody typed.
+    request.is_of_form = True  # type: ignore[attr-defined]
     request.resolver_match = resolve(path)
     return request
