@@ -28,9 +28,9 @@ from dataplane.host.postgres_task import (
     parameters,
     site_of,
 )
-from dataplane.host.postgres_wal import lsn_number, segment_name
+from dataplane.host.postgres_wal import SEGMENT_BYTES, segment_name
 from dataplane.host.work import Order, TaskError, remove_workplace
-from engines.kit.pg_tasks import BaseBackup, BaseBackupDone
+from engines.kit.pg_tasks import BaseBackup, BaseBackupDone, lsn_number
 
 # A server that is stopped or ends in the middle is waited for, and the backup begun again.
 ATTEMPTS_MAX = 3
@@ -51,6 +51,7 @@ class PgBaseBackup:
         self._door: Door = door_of(order)
         self._workplace = paths.workplace(site_of(order).instance_dir)
         self._parent = self._workplace / "parent_manifest"
+        self._segment_bytes = 0  # the server says it
 
     async def prepare(self) -> Mapping[str, Any]:
         """Take the backup. Raises TaskError, TaskCancelledError."""
@@ -125,6 +126,7 @@ class PgBaseBackup:
         # Of an increment nobody knows the size before its end.
         size = await connection.fetchval(SIZE)
         progress.total_bytes = size if wanted.parent_manifest is None else 0
+        self._segment_bytes = await connection.fetchval(SEGMENT_BYTES)
         started: datetime = await connection.fetchval(STARTED)
         return started
 
@@ -146,7 +148,7 @@ class PgBaseBackup:
         listed = order.depot.write(wanted.manifest_file, [tap.content], lambda _: None)
         order.progress.total_bytes = order.progress.done_bytes
         version = template.postgres_version(order.settings.postgres_bin)
-        stop = lsn_number(manifest.stop_lsn)
+        start, stop = lsn_number(manifest.start_lsn), lsn_number(manifest.stop_lsn)
         return BaseBackupDone(
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
@@ -156,14 +158,15 @@ class PgBaseBackup:
             mode="full" if wanted.parent_manifest is None else "incremental",
             start_lsn=manifest.start_lsn,
             stop_lsn=manifest.stop_lsn,
-            start_segment=segment_name(manifest.timeline, lsn_number(manifest.start_lsn)),
+            start_segment=segment_name(manifest.timeline, start, self._segment_bytes),
             # A position that is a border belongs to the segment before it.
-            stop_segment=segment_name(manifest.timeline, stop - 1),
+            stop_segment=segment_name(manifest.timeline, stop - 1, self._segment_bytes),
             timeline=manifest.timeline,
             system_identifier=manifest.system_identifier,
             postgres_version=".".join(map(str, version)),
             started_at=started_at.isoformat(),
             finished_at=now().isoformat(),
+            wal_segment_bytes=self._segment_bytes,
         )
 
     def _counted(self, chunks: Any) -> Any:

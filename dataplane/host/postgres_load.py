@@ -24,13 +24,14 @@ from dataplane.host import paths, template
 from dataplane.host.clone import clone_tree, sync_file_system
 from dataplane.host.data_switch import DataSwitch
 from dataplane.host.depot import FileMissingError, Stored
+from dataplane.host.postgres_control import SEGMENT_SIZE, control_facts
 from dataplane.host.postgres_program import ProgramError, connection_arguments, running
 from dataplane.host.postgres_restore import put_aside, put_back
 from dataplane.host.postgres_roles import OWNER_ROLE
 from dataplane.host.postgres_scratch import PostgresScratch, ServerEndedError
 from dataplane.host.postgres_task import AWAY, NOT_IN_SERVICE, connect, parameters, site_of
 from dataplane.host.postgres_unpack import FREE_BYTES_MIN, NO_ROOM
-from dataplane.host.postgres_wal import SEGMENT_BYTES, segment_name, segment_place
+from dataplane.host.postgres_wal import segment_name, segment_place
 from dataplane.host.work import Order, Progress, TaskError, remove_workplace
 from engines.kit.pg_tasks import Loaded
 from engines.kit.pg_tasks import Stored as StoredName
@@ -43,7 +44,7 @@ CONTROL_SECONDS_MAX = 60.0
 UNSYNCED = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 # The new data's log is a timeline of its own, and leaves a gap that tells it from the old one's.
 SEGMENTS_BETWEEN = 16
-REDO_FILE = re.compile(r"Latest checkpoint's REDO WAL file:\s+([0-9A-F]{24})")
+REDO_FILE = "Latest checkpoint's REDO WAL file"
 SAID = re.compile(r"error: (?:could not execute query: )?(.*)")
 SAID_CHARACTERS_MAX = 300
 ANALYZE = "SET SESSION AUTHORIZATION owner; SET statement_timeout = '60s'; ANALYZE"
@@ -179,13 +180,13 @@ class PgLoad:
     def _leave(self, archive: Path) -> None:
         """Put the new data's log behind the old one's, and keep the two apart; blocks."""
         bins = self._order.settings.postgres_bin
-        control: list[str | Path] = ["-D", self._site.data]
-        with running(bins / "pg_controldata", control, self._workplace) as reading:
-            found = REDO_FILE.search(reading.finish(CONTROL_SECONDS_MAX, Progress()))
-        if found is None:
+        old = control_facts(bins, self._site.data, self._workplace)
+        if REDO_FILE not in old:
             raise TaskError("server_failed", "the old data cannot be read")
-        timeline, number = segment_place(found[1])
-        first = segment_name(timeline + 1, (number + SEGMENTS_BETWEEN) * SEGMENT_BYTES)
+        old_bytes = int(old[SEGMENT_SIZE])
+        timeline, number = segment_place(old[REDO_FILE], old_bytes)
+        new_bytes = int(control_facts(bins, self._data, self._workplace)[SEGMENT_SIZE])
+        first = segment_name(timeline + 1, (number + SEGMENTS_BETWEEN) * old_bytes, new_bytes)
         with running(
             bins / "pg_resetwal", ["-l", first, "-D", self._data], self._workplace
         ) as moving:

@@ -23,6 +23,7 @@ import structlog
 from dataplane.host import paths, template
 from dataplane.host.clone import sync_file_system
 from dataplane.host.data_switch import MARK, DataSwitch
+from dataplane.host.postgres_control import segment_bytes_of
 from dataplane.host.postgres_manifest import Manifest
 from dataplane.host.postgres_program import NO_ROOM
 from dataplane.host.postgres_roles import RESTORE_ACCESS
@@ -38,15 +39,13 @@ from dataplane.host.postgres_task import (
 from dataplane.host.postgres_unpack import NO_ROOM as DISK_FULL
 from dataplane.host.postgres_unpack import demand_room, fetch_wal, unpack_chain
 from dataplane.host.postgres_wal import (
-    SEGMENT_BYTES,
     first_gap,
     is_segment,
-    lsn_number,
     segment_name,
     segment_place,
 )
 from dataplane.host.work import Order, TaskError, remove_workplace
-from engines.kit.pg_tasks import Restore, Restored
+from engines.kit.pg_tasks import Restore, Restored, lsn_number
 
 # Of the source, or written by a recovery before.
 NOT_OURS = ("standby.signal", "backup_label.old", "tablespace_map.old", "postmaster.opts", MARK)
@@ -74,6 +73,7 @@ class Recovery:
     wanted: Restore
     scratch: PostgresScratch
     workplace: Path
+    segment_bytes: int = 0  # once it is unpacked
 
     async def run(self) -> Restored:
         """Unpack, recover, and look how far that came."""
@@ -115,7 +115,9 @@ class Recovery:
         wanted, data = self.wanted, self.scratch.data
         demand_room(self.workplace, wanted.chain, wanted.wal)
         manifest = unpack_chain(self.order, wanted.chain, self.workplace, data)
-        _demand_log(wanted, manifest)
+        bins = self.order.settings.postgres_bin
+        self.segment_bytes = segment_bytes_of(bins, data, self.workplace)
+        _demand_log(wanted, manifest, self.segment_bytes)
         fetch_wal(self.order, wanted.wal, self.workplace / "wal")
         for name in NOT_OURS:
             (data / name).unlink(missing_ok=True)
@@ -153,8 +155,8 @@ class Recovery:
         """Without a target the last segment must have been reached: damage ends a log early."""
         segments = [each.name for each in self.wanted.wal if is_segment(each.name)]
         if segments and self.wanted.target_time is None:
-            _, last = segment_place(max(segments))
-            if lsn_number(replayed) < last * SEGMENT_BYTES:
+            _, last = segment_place(max(segments), self.segment_bytes)
+            if lsn_number(replayed) < last * self.segment_bytes:
                 raise INVALID
 
 
@@ -227,13 +229,14 @@ def put_back(archive: Path, workplace: Path) -> None:
         path.rename(archive / path.name)
 
 
-def _demand_log(wanted: Restore, manifest: Manifest) -> None:
+def _demand_log(wanted: Restore, manifest: Manifest, segment_bytes: int) -> None:
     """Refuse a log with a gap, or that begins behind the backup's end."""
     names = [each.name for each in wanted.wal]
     if any(map(is_segment, names)):
-        stop = lsn_number(manifest.stop_lsn)
         # The segment in which it ends is in the backup itself.
-        missing = first_gap(names, segment_name(manifest.timeline, stop - 1 + SEGMENT_BYTES))
+        follows = lsn_number(manifest.stop_lsn) - 1 + segment_bytes
+        needed = segment_name(manifest.timeline, follows, segment_bytes)
+        missing = first_gap(names, needed, segment_bytes)
         if missing:
             raise TaskError("target_unreachable", f"the log lacks the segment {missing}")
 

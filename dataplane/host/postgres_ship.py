@@ -22,15 +22,14 @@ from dataplane.host.postgres_archive import (
     UNNAMED_SUFFIX,
     chunks_of,
 )
-from dataplane.host.postgres_program import running
+from dataplane.host.postgres_control import control_facts
 from dataplane.host.postgres_settings import ARCHIVE_NOTHING
 from dataplane.host.postgres_task import AWAY, connect, door_of, now, parameters, site_of
-from dataplane.host.postgres_wal import lsn_number, segment_name, segment_place
-from dataplane.host.work import Order, Progress
-from engines.kit.pg_tasks import WAL_NAME, ShipWal, WalFile, WalShipped
+from dataplane.host.postgres_wal import SEGMENT_BYTES, segment_name, segment_place
+from dataplane.host.work import Order
+from engines.kit.pg_tasks import WAL_NAME, ShipWal, WalFile, WalShipped, lsn_number
 
 ARCHIVED_SECONDS_MAX = 30.0
-CONTROL_SECONDS_MAX = 10.0
 LOOK_SECONDS = 0.05
 RESTS_OLDER_THAN_S = 3600.0
 # A transaction's time is taken before its last record is written.
@@ -41,7 +40,9 @@ WRITERS = (
     "SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text FROM pg_current_snapshot() AS s"
 )
 # The position behind the last byte of a closed segment, and the name of the open one.
-SWITCH = "SELECT pg_switch_wal()::text, pg_walfile_name(pg_current_wal_insert_lsn())"
+SWITCH = f"""
+    SELECT pg_switch_wal()::text, pg_walfile_name(pg_current_wal_insert_lsn()), ({SEGMENT_BYTES})
+"""
 COMMAND = "SELECT current_setting('archive_command')"
 
 
@@ -92,13 +93,14 @@ class PgShipWal:
                 return covered  # nobody has written since the last time
             if await connection.fetchval(COMMAND) == ARCHIVE_NOTHING:
                 return None  # the record's word has not reached the server yet
-            closed, open_name = await connection.fetchrow(SWITCH) or ("0/0", "")
+            closed, open_name, segment_bytes = await connection.fetchrow(SWITCH) or ("0/0", "", 1)
         except AWAY:
             return None
         finally:
             connection.terminate()
-        timeline, _ = segment_place(open_name)
-        if not await self._is_archived(segment_name(timeline, lsn_number(closed) - 1)):
+        timeline, _ = segment_place(open_name, segment_bytes)
+        last = segment_name(timeline, lsn_number(closed) - 1, segment_bytes)
+        if not await self._is_archived(last):
             return None
         state = {"next_transaction": newest if oldest == newest else ""}
         await asyncio.to_thread(write_durably, self._state, json.dumps(state).encode())
@@ -126,11 +128,8 @@ class PgShipWal:
         data = self._site.data
         if any(self._ready()):
             return False
-        program = self._order.settings.postgres_bin / "pg_controldata"
-        with running(program, ["-D", data], self._site.instance_dir) as control:
-            said = control.finish(CONTROL_SECONDS_MAX, Progress())
-        states = [line for line in said.splitlines() if line.startswith("Database cluster state:")]
-        return len(states) == 1 and states[0].split(":")[1].strip() == "shut down"
+        facts = control_facts(self._order.settings.postgres_bin, data, self._site.instance_dir)
+        return facts.get("Database cluster state") == "shut down"
 
     def _last_written(self) -> str | None:
         with contextlib.suppress(OSError, ValueError, KeyError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -14,8 +16,11 @@ from dataplane.host.feed import Connection
 from dataplane.host.postgres import CONNECT_SECONDS_MAX, TASK_APPLICATION
 from dataplane.host.server import Site
 from dataplane.host.work import Order, TaskError
+from engines.kit.records import Desired
 
 T = TypeVar("T")
+BACK_SECONDS_MAX = 60.0
+LOOK_SECONDS = 0.1
 NOT_IN_SERVICE = TaskError("not_in_service", "the instance is not in service")
 # What a connection raises when its server is stopped, ends or does not answer.
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -40,9 +45,31 @@ def site_of(order: Order) -> Site:
 
 
 async def demand_awake(order: Order) -> None:
-    """Return once the instance's server answers, woken if it slept. Raises TaskError."""
-    if order.keeper.record is None or not await order.keeper.wake():
-        raise NOT_IN_SERVICE
+    """Return once the instance's server answers, woken if it slept. Raises TaskError.
+
+    A server that was killed is waited for: its keeper has not seen it yet, or its successor cannot
+    begin before the last of its processes has gone.
+    """
+    deadline = time.monotonic() + BACK_SECONDS_MAX
+    while True:
+        order.progress.check()
+        record = order.keeper.record
+        if record is None or record.desired is not Desired.RUNNING:
+            raise NOT_IN_SERVICE
+        if await order.keeper.wake() and await _answers(door_of(order)):
+            return
+        if time.monotonic() > deadline:
+            raise NOT_IN_SERVICE
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _answers(door: Door) -> bool:
+    try:
+        connection = await connect(door)
+    except AWAY:
+        return False
+    connection.terminate()
+    return True
 
 
 async def connect(door: Door, database: str = template.MAINTENANCE_DATABASE) -> Connection:

@@ -87,6 +87,7 @@ def unpack(order: Order, base: BaseFile, target: Path) -> Manifest:
         raise INVALID
     manifest = Manifest.parse(path.read_bytes())
     manifest.demand(found)
+    _demand_version(order, target)
     return manifest
 
 
@@ -131,6 +132,16 @@ def _unpack_member(
             digest.update(chunk)
             file.write(chunk)
     found[str(name)] = (member.size, digest.hexdigest())
+
+
+def _demand_version(order: Order, data: Path) -> None:
+    """Refuse data of another major version: their files are of another kind."""
+    ours = template.postgres_version(order.settings.postgres_bin)[0]
+    theirs = (data / "PG_VERSION").read_text().strip()
+    if theirs != str(ours):
+        raise TaskError(
+            "backup_version", f"the backup is of PostgreSQL {theirs}, the host has {ours}"
+        )
 
 
 def _combine(order: Order, parts: Sequence[Path], workplace: Path, data: Path) -> None:

@@ -12,6 +12,7 @@ A failed task says why by its `code`; the ones to tell apart:
 
     incremental_unavailable  take a full backup instead
     file_incomplete          a file is not what it was when it was written
+    backup_version           a backup of another major version of PostgreSQL than the host has
     backup_invalid           PostgreSQL finds the backup or its log damaged or incomplete
     target_unreachable       the log given does not begin where the backup ends, or has a gap
     too_large, disk_full     no room in the plan, or on the host
@@ -35,6 +36,12 @@ WAL_FILES_MAX = 256  # of one pg_ship_wal
 CHAIN_MAX = 64  # base backups of one restore
 RESTORE_WAL_FILES_MAX = 100_000
 TABLES_LISTED_MAX = 1000
+
+
+def lsn_number(text: str) -> int:
+    """Return the position in the log that `X/Y` names. Raises ValueError."""
+    high, _, low = text.partition("/")
+    return int(high, 16) << 32 | int(low, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,7 @@ class BaseBackupDone:
     postgres_version: str
     started_at: str
     finished_at: str
+    wal_segment_bytes: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""

@@ -29,7 +29,10 @@ from tenants.core.errors import ConflictError
 from tenants.instances.models import Instance
 
 SEGMENT_NAME_CHARACTERS = 24  # others are histories of timelines
-SEGMENTS_PER_LOG = 256  # of 16 MiB
+# A name counts segments in two words of eight digits; the lower one goes up to 4 GiB of log.
+WORD_BYTES = 2**32
+# What backups say that were made before hosts told the size.
+SEGMENT_BYTES_BEFORE = 4 * 1024 * 1024
 SEGMENTS_MAX = 100_000
 BASES_MAX = 1000
 INCREMENTALS_MAX = 30  # of one full backup: a restore reads all of them
@@ -110,11 +113,11 @@ def window_of(*, instance: Instance) -> Window:
     return Window(ranges, gaps)
 
 
-def next_name(name: str) -> str:
-    """Return the name of the segment that follows."""
+def next_name(name: str, segment_bytes: int) -> str:
+    """Return the name of the segment that follows, of an instance with segments of this size."""
     timeline, log, segment = name[:8], int(name[8:16], 16), int(name[16:], 16)
     segment += 1
-    if segment == SEGMENTS_PER_LOG:
+    if segment == WORD_BYTES // segment_bytes:
         log, segment = log + 1, 0
     return f"{timeline}{log:08X}{segment:08X}"
 
@@ -149,6 +152,7 @@ def _run(base: Backup) -> list[WalSegment]:
 def _run_in(base: Backup, segments: Sequence[WalSegment]) -> list[WalSegment]:
     """Return the segments that follow a backup without a gap."""
     wanted = str(base.facts.get("stop_segment", ""))
+    segment_bytes = int(base.facts.get("wal_segment_bytes", SEGMENT_BYTES_BEFORE))
     run = []
     for segment in segments:
         if segment.name < wanted:
@@ -156,7 +160,7 @@ def _run_in(base: Backup, segments: Sequence[WalSegment]) -> list[WalSegment]:
         if segment.name != wanted:
             break
         run.append(segment)
-        wanted = next_name(segment.name)
+        wanted = next_name(segment.name, segment_bytes)
     return run
 
 

@@ -164,8 +164,16 @@ def _pg_load(staged: Staged, backups: Mapping[str, Backup], target: datetime | N
 
 
 def _pg_compare(backup: Backup, result: Parameters) -> Parameters:
-    """Compare with an earlier verification: one backup has one content."""
+    """Compare with what the source said as it was backed up, and with an earlier verification.
+
+    The host has held every file against the size and digest that the source's server listed, and
+    every block against its checksum; here the log is held against the position at which that
+    server ended the backup. One backup has one content, so later verifications find the same.
+    """
     found = {name: result[name] for name in ("tables", "rows", "checksum", "blocks")}
+    found["replayed_to"], end = result["restored"]["replayed_to"], backup.facts["stop_lsn"]
+    if pg_tasks.lsn_number(found["replayed_to"]) < pg_tasks.lsn_number(end):
+        raise MismatchError(f"the log ends at {found['replayed_to']}, the backup at {end}")
     before = backup.verification_facts.get("checksum")
     if before not in (None, found["checksum"]):
         raise MismatchError("the backup's tables are not what they were at the last verification")

@@ -67,6 +67,9 @@ def test_base_backup_is_one_gzipped_tar_with_its_manifest_and_its_wal(
     assert {"backup_label", "global/pg_control", "PG_VERSION"} <= names
     for name in (done["start_segment"], done["stop_segment"]):
         assert f"pg_wal/{name}" in names, "it can be restored without an archive"
+    with session(host, instance) as connection:
+        (said,) = connection.execute("SHOW wal_segment_size").fetchone() or ("",)
+    assert done["wal_segment_bytes"] == int(said.removesuffix("MB")) * MEBIBYTE
     assert done["started_at"] < done["finished_at"]
 
 
@@ -240,6 +243,42 @@ def test_backup_that_is_not_what_was_saved_is_found_out_and_changes_nothing(
     assert control.wait_task(task, State.FAILED)["code"] == "file_incomplete"
     wait_until(lambda: not workplace(host, instance).exists(), "nothing is left")
     assert ids(host, instance) == list(range(1, 11))
+
+
+def of_another_version(data: bytes) -> bytes:
+    """Return the backup as PostgreSQL 17 would have made it: its files say so, and the manifest."""
+    ours, theirs = io.BytesIO(gzip.decompress(data)), io.BytesIO()
+    with tarfile.open(fileobj=ours) as old, tarfile.open(fileobj=theirs, mode="w") as new:
+        for member in old:
+            if not member.isreg():
+                new.addfile(member)
+                continue
+            body = old.extractfile(member).read()  # type: ignore[union-attr]
+            if member.name == "PG_VERSION":
+                listed, body = hashlib.sha256(body).hexdigest(), b"17\n"
+                listed_now = hashlib.sha256(body).hexdigest()
+            elif member.name == "backup_manifest":
+                entry = body.index(b'"Path": "PG_VERSION"')
+                changed = body[entry:].replace(listed.encode(), listed_now.encode(), 1)
+                head, _, _ = (body[:entry] + changed).partition(b'"Manifest-Checksum"')
+                digest = hashlib.sha256(head).hexdigest()
+                body = head + f'"Manifest-Checksum": "{digest}"}}\n'.encode()
+            member.size = len(body)
+            new.addfile(member, io.BytesIO(body))
+    return gzip.compress(theirs.getvalue(), 1)
+
+
+def test_backup_of_another_major_version_says_so(
+    control: ControlPlane, host: HostProcess, instance: InstanceRecord
+) -> None:
+    full = back_up(control, host, instance)
+    data = of_another_version(content(host, full["file"]))
+    base = staged(host, full)[0] | upload(host.home, data)
+    base["unpacked_bytes"] = len(gzip.decompress(data))
+    for kind in (Kind.PG_RESTORE, Kind.PG_VERIFY):
+        row = control.wait_task(control.start_task(instance, kind, chain=[base]), State.FAILED)
+        assert row["code"] == "backup_version"
+        assert row["detail"].startswith("the backup is of PostgreSQL 17, the host has ")
 
 
 def test_content_above_the_plans_storage_is_refused(

@@ -28,6 +28,7 @@ from tenants.operations.models import LIVE, Operation
 from tenants.operations.runner import operation_run
 from tests.tenants.cast import report
 
+SEGMENT_BYTES = 4 * 1024 * 1024
 OPEN = "SELECT task_id, instance_id, kind, parameters::text, wish, state FROM publish.task"
 
 
@@ -48,6 +49,7 @@ class HostPart:
     segment: str = "000000010000000000000001"
     closed: list[tuple[str, str]] = field(default_factory=list)
     shipped: dict[UUID, list[str]] = field(default_factory=dict)
+    replayed_to: str = "0/2"
     orders: dict[UUID, pg_tasks.Restore] = field(default_factory=dict)
 
     def play(self) -> int:
@@ -136,7 +138,7 @@ class HostPart:
         done = pg_tasks.BaseBackupDone(
             len(content), digest(content), len(content), len(manifest), digest(manifest),
             "incremental" if wanted.parent_manifest else "full", "0/1", "0/2", self.segment,
-            self.segment, 1, "7", "18.0", now, now,
+            self.segment, 1, "7", "18.0", now, now, SEGMENT_BYTES,
         )  # fmt: skip
         return _say(task_id, instance_id, "done", done.to_json())
 
@@ -169,6 +171,7 @@ class HostPart:
             "rows": self.keys,
             "checksum": digest(b"".join(depot.Content(wanted.chain[-1].file)))[:16],
             "blocks": 100,
+            "restored": {"replayed_to": self.replayed_to},
         }
         return _say(task_id, instance_id, "done", found)
 

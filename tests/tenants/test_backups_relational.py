@@ -18,7 +18,7 @@ from tenants.instances.models import Instance
 from tenants.operations.models import Operation
 from tenants.operations.runner import operation_run
 from tests.tenants.cast import Cast, published, serving_instance, signed_in
-from tests.tenants.host_part import HostPart
+from tests.tenants.host_part import SEGMENT_BYTES, HostPart
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def close_segment(host: HostPart) -> datetime:
     """Have the played server close the segment that it writes; return when."""
     now = timezone.now()
     host.closed.append((host.segment, now.isoformat()))
-    host.segment = next_name(host.segment)
+    host.segment = next_name(host.segment, SEGMENT_BYTES)
     return now
 
 
@@ -215,6 +215,35 @@ def test_a_segment_that_is_missing_is_a_gap(host: HostPart, instance: Instance) 
     assert [(gap.start, gap.stop) for gap in window.gaps] == [(moments[0], later.covers_to)]
 
 
+@pytest.mark.parametrize(
+    ("name", "segment_bytes", "following"),
+    [
+        ("0000000100000000000000FF", 16 << 20, "000000010000000100000000"),
+        ("0000000100000000000000FF", 4 << 20, "000000010000000000000100"),
+        ("0000000100000000000003FF", 4 << 20, "000000010000000100000000"),
+        ("00000002000000FE00000FFF", 1 << 20, "00000002000000FF00000000"),
+    ],
+)
+def test_the_name_of_the_next_segment_depends_on_how_large_segments_are(
+    name: str, segment_bytes: int, following: str
+) -> None:
+    assert next_name(name, segment_bytes) == following
+
+
+@pytest.mark.parametrize("last", ["FE", "3FE"])
+def test_the_log_has_no_gap_where_its_counter_turns(
+    host: HostPart, instance: Instance, last: str
+) -> None:
+    archiving(instance)
+    host.segment = f"0000000100000000{last:0>8}"
+    backed_up(host, instance)
+    moments = [close_segment(host) for _ in range(4)]
+    ship(host)
+    window = window_of(instance=instance)
+    assert window.gaps == []
+    assert window.ranges[0].stop >= moments[-1]
+
+
 def test_segments_that_are_sent_again_after_a_kill_are_stored_once(
     host: HostPart, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +302,18 @@ def test_a_verification_remembers_the_sum_of_the_tables(host: HostPart, instance
     Backup.objects.update(verification_facts={"checksum": "0" * 16})
     operation = host.settle(services.backup_verify(backup=backup, actor="test"))
     assert (operation.state, operation.error_code) == ("failed", "verification_failed")
+
+
+def test_a_verification_that_does_not_reach_the_end_of_the_backup_fails(
+    host: HostPart, instance: Instance
+) -> None:
+    backup = backed_up(host, instance)
+    host.replayed_to = "0/1"
+    operation = host.settle(services.backup_verify(backup=backup, actor="test"))
+    assert (operation.state, operation.error_code) == ("failed", "verification_failed")
+    assert "the log ends at 0/1" in operation.error_message
+    host.replayed_to = "1/0"
+    assert host.settle(services.backup_verify(backup=backup, actor="test")).state == "succeeded"
 
 
 AT = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)  # a Wednesday

@@ -32,7 +32,7 @@ from tenants.operations.models import Operation
 from tenants.operations.runner import operation_run
 from tests.servers import PostgresServer, wait_until
 from tests.tenants.cast import Cast, serving_instance
-from tests.tenants.host_part import HostPart, digest
+from tests.tenants.host_part import SEGMENT_BYTES, HostPart, digest
 from weftkit_site.settings import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,7 +122,7 @@ def backed_up(host: HostPart, instance: Instance) -> Backup:
 def close_segment(host: HostPart) -> datetime:
     now = timezone.now()
     host.closed.append((host.segment, now.isoformat()))
-    host.segment = next_name(host.segment)
+    host.segment = next_name(host.segment, SEGMENT_BYTES)
     return now
 
 
