@@ -57,6 +57,7 @@ class Bounds:
     head_timeout_s: float = 10.0  # from a request's first byte to the end of its headers
     body_timeout_s: float = 60.0  # and to the end of its body
     keep_alive_s: float = 75.0  # without a request on an HTTP connection
+    spare_after_s: float = 1.0  # without one, it makes room for a new one of a full instance
     drain_grace_s: float = 15.0  # for requests that are under way at SIGTERM
     linger_s: float = 5.0  # for a peer to take its last bytes
 

@@ -72,6 +72,12 @@ class HttpConnection:
         """True while no request is under way, nor being read."""
         return not (self._is_busy or self._reader.is_reading or self._reader.ready)
 
+    def idle_s(self, now: float) -> float:
+        """Return for how long no request has come; 0 while one is under way."""
+        if not self.is_idle or self.deadline == _NEVER:
+            return 0.0
+        return now - (self.deadline - self.front.bounds.keep_alive_s)
+
     def start(self, client: ClientStream) -> None:
         """Take the connection over from the listener."""
         self._transport = client.transport

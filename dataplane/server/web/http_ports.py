@@ -7,6 +7,7 @@ the price of a look-up; a record that changes makes a new one necessary, or ends
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
@@ -197,22 +198,35 @@ class EngineHttpPorts:
 
     def _count(self, record: InstanceRecord, connection: HttpConnection) -> RequestError | None:
         """Count the connection as one of the plan's, once for each instance."""
-        connections = self._by_instance.setdefault(record.instance_id, set())
-        if connection in connections:
+        if connection in self._by_instance.get(record.instance_id, ()):
             return None
         services, limit = self._services, record.limits.connections
         slot = services.state_of(record).slot
-        if not services.counts.open(record.instance_id, slot, limit):
-            if not connections:
-                del self._by_instance[record.instance_id]
-            return RequestError(
-                Reason.CONNECTIONS,
-                f"too many connections: the plan allows {limit}",
-                limit_units=limit,
-            )
-        connections.add(connection)
+        while not services.counts.open(record.instance_id, slot, limit):
+            if not self._make_room(record.instance_id):
+                return RequestError(
+                    Reason.CONNECTIONS,
+                    f"too many connections: the plan allows {limit}",
+                    limit_units=limit,
+                )
+        self._by_instance.setdefault(record.instance_id, set()).add(connection)
         tally_of(metrics.CONNECTIONS, self._engine).add()
         return None
+
+    def _make_room(self, instance_id: str) -> bool:
+        """End the connection of an instance that has been idle the longest; False if none has.
+
+        Clients keep what they do not need; one that is busy only seems to, and is left alone.
+        """
+        now = asyncio.get_running_loop().time()
+        known = self._by_instance.get(instance_id, ())
+        idlest = max(known, key=lambda connection: connection.idle_s(now), default=None)
+        if idlest is None or idlest.idle_s(now) < self._services.config.bounds.spare_after_s:
+            return False
+        for account in list(idlest.accounts.values()):
+            self._dismiss(idlest, account)
+        idlest.end_when_idle()
+        return True
 
     def _dismiss(self, connection: HttpConnection, account: Account) -> None:
         """Take an account away; with the last one of an instance the connection is not its own."""

@@ -24,7 +24,7 @@ from tests.servers import PostgresServer, RedisServer, temporary_home
 
 BOUNDS = {
     "linger_s": 0.5, "head_timeout_s": 0.6, "body_timeout_s": 1.0, "keep_alive_s": 2.0,
-    "handshake_timeout_s": 1.0,
+    "handshake_timeout_s": 1.0, "spare_after_s": 60.0,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from engines.kit.records import InstanceRecord, Role
+from engines.kit.records import InstanceRecord, Limits, Role
 from tests.dataplane.keyvalue_plane import (
     Signer,
     access_key,
@@ -28,6 +28,7 @@ from tests.dataplane.plane import Plane
 from tests.dataplane.server.web.http_client import Answer, RawClient
 from tests.servers import PostgresServer, RedisServer, temporary_home
 
+BOUNDS = {"linger_s": 0.5, "spare_after_s": 0.0}
 CORAL = "com.amazon.coral.service"
 JSON = {"content-type": "application/json"}
 LIST = "DynamoDB_20120810.ListTables"
@@ -45,7 +46,7 @@ MISSING = {
 def served(postgres: PostgresServer, redis: RedisServer) -> Iterator[Plane]:
     with (
         temporary_home("wkd") as home,
-        keyvalue_plane(home, postgres, redis, "kv_border", bounds={"linger_s": 0.5}) as plane,
+        keyvalue_plane(home, postgres, redis, "kv_border", bounds=BOUNDS) as plane,
     ):
         yield plane
 
@@ -347,3 +348,23 @@ async def test_a_depth_bomb_is_no_json(case: Case) -> None:
     answer = await case.ask("PutItem", b"[" * 5_000_000)
     assert answer.json["__type"] == f"{CORAL}#SerializationException"
     assert (await case.ask("ListTables")).status == 200
+
+
+async def test_an_idle_connection_makes_room_for_a_new_one(served: Plane) -> None:
+    served.begin_test()
+    credential = access_key()
+    record = new_instance(served, credential, limits=Limits(connections=2))
+    await served.know(record)
+    signer = Signer.of(credential)
+    clients = [await RawClient.open(served) for _ in range(4)]
+    for client in clients:
+        answer = await client.ask(signer.request("ListTables", {}))
+        assert answer.status == 200
+    # The two that were idle the longest have gone, and nobody else.
+    for client in clients[:2]:
+        assert await client.reader.read() == b""
+        await client.close()
+    for client in clients[2:]:
+        assert (await client.ask(signer.request("ListTables", {}))).status == 200
+        await client.close()
+    await served.close_parts()
