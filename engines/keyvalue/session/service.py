@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from engines.keyvalue.errors import not_found, unknown_operation
+from engines.keyvalue.errors import unknown_operation
 from engines.keyvalue.parse import requests
 from engines.keyvalue.parse.requests import Parsed
 from engines.keyvalue.session import (
@@ -152,4 +152,5 @@ async def _handled(handler: Handler, context: Context, parsed: Parsed) -> Answer
             ):
                 raise
         context.tables.forget()
-    raise not_found()
+    # One that is gone is told by the catalogue; this one is there and never stays the same.
+    raise RequestError(Reason.BACKEND, "the table is being changed; try again")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -379,6 +382,53 @@ async def test_a_half_built_b_tree_is_built_again(
         f'\'"{schema}"."{rows[0][0]}"\'::regclass'
     )
     assert rows[0][0] is True
+
+
+async def test_transactions_stay_whole_while_their_tables_change_form(rigs: list[Rig]) -> None:
+    one, two = rigs
+    for name in ("left", "right"):
+        await one.perform("CreateTable", **table(name))
+    stop = False
+    acknowledged = Counter[str]()
+
+    async def count(rig: Rig, seed: int) -> None:
+        chosen = random.Random(seed)
+        while not stop:
+            key, names = str(chosen.randrange(3)), ["left", "right"]
+            chosen.shuffle(names)
+            adds = [
+                {
+                    "Update": {
+                        "TableName": name,
+                        "Key": {"a": {"S": key}},
+                        "UpdateExpression": "ADD n :one",
+                        "ExpressionAttributeValues": {":one": {"N": "1"}},
+                    }
+                }
+                for name in names
+            ]
+            with contextlib.suppress(DynamoError):
+                await rig.perform("TransactWriteItems", TransactItems=adds)
+                acknowledged[key] += 1
+
+    counting = [asyncio.ensure_future(count(rigs[seed % 2], seed)) for seed in range(4)]
+    changes: list[dict[str, Any]] = [
+        {"StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}},
+        new_index("", index("of_n", "n"), n="N"),
+        {"StreamSpecification": {"StreamEnabled": False}},
+        {"GlobalSecondaryIndexUpdates": [{"Delete": {"IndexName": "of_n"}}]},
+    ]
+    for name, change in itertools.product(("left", "right", "left"), changes):
+        before = acknowledged.total()
+        while acknowledged.total() < before + 5:
+            await asyncio.wait(counting, timeout=0.01)
+        await one.perform("UpdateTable", **(change | {"TableName": name}))
+        await settled(one)
+    stop = True
+    await asyncio.gather(*counting)
+    for name in ("left", "right"):
+        items = (await two.perform("Scan", TableName=name))["Items"]
+        assert {item["a"]["S"]: int(item["n"]["N"]) for item in items} == acknowledged
 
 
 async def pass_leases(rig: Rig) -> None:
