@@ -32,8 +32,10 @@ FAILURES = (
     OSError,
     TimeoutError,
 )
+# Tables change their names when they change their form; the old one will not return.
+FORGETTING = (asyncpg.UndefinedTableError, asyncpg.FeatureNotSupportedError)
 # Of a cell's own configuration nothing that we promise may depend.
-_SETTINGS = {
+_SETTINGS: Mapping[str, str] = {
     "application_name": "weftkit",
     "client_connection_check_interval": "5s",  # a worker that was killed keeps no locks
     "default_transaction_isolation": "read committed",
@@ -66,15 +68,23 @@ class CellSession:
         if statement is None:
             statement = await self._prepare(text, within_s)
         try:
-            return await self._run(statement, params, within_s)
-        except (asyncpg.UndefinedTableError, asyncpg.FeatureNotSupportedError):
-            # Tables change their names when they change their form; the old one will not return.
-            self._statements.pop(text, None)
+            return await self.run(statement, params, within_s)
+        except FORGETTING:
+            self.forget(text)
             raise
 
-    def _run(
+    def prepared(self, text: str) -> Statement | None:
+        """Return a statement that was prepared before."""
+        return self._statements.get(text)
+
+    def forget(self, text: str) -> None:
+        """Drop a statement that failed with one of `FORGETTING`."""
+        self._statements.pop(text, None)
+
+    def run(
         self, statement: Statement, params: Sequence[object], within_s: float
     ) -> Awaitable[Rows]:
+        """Run a prepared statement."""
         # What `statement.fetch` awaits behind three coroutines and two guards, at a fifth less CPU
         # a statement; asyncpg's version is pinned.
         return cast(
@@ -195,7 +205,7 @@ class CellPool:
                     self._dsn,
                     timeout=CONNECT_SECONDS_MAX,
                     statement_cache_size=0,  # each session keeps its own
-                    server_settings=_SETTINGS,
+                    server_settings=dict(_SETTINGS),
                 )
             )
         except BaseException as error:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 import asyncpg
 
-from dataplane.backend.pool import FAILURES, CellPool, CellSession, Rows
+from dataplane.backend.pool import FAILURES, FORGETTING, CellPool, CellSession, Rows
 from dataplane.backend.sqlstate import to_request_error
 from engines.kit.errors import LocalError, Reason, RequestError
 
@@ -46,9 +46,14 @@ class InstanceStore:
             session = pool.take_free()
         if session is None:
             session = await self._take()
+        statement = session.prepared(text)
         try:
-            return await session.fetch(text, params, self._within_s)
+            if statement is None:
+                return await session.fetch(text, params, self._within_s)
+            return await session.run(statement, params, self._within_s)
         except FAILURES as error:
+            if isinstance(error, FORGETTING):
+                session.forget(text)
             raise translated(error, session) from error
         finally:
             self._give(session)

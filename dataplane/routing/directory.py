@@ -56,6 +56,8 @@ class RecordDirectory:
         self._jwt_secret = jwt_secret.encode()
         # Signed requests come many a second from few keys; a change of any record empties it.
         self._by_access_key: dict[tuple[str, str, str], Candidate] = {}
+        # Secrets that do not end, by key id, with the record that they are of.
+        self._lasting_secrets: dict[str, tuple[InstanceRecord, tuple[str, ...]]] = {}
         self._access_secret = lru_cache(maxsize=ACCESS_KEYS_CACHED)(access_secret)
         table.subscribe(self._forget_access_keys)
 
@@ -103,20 +105,27 @@ class RecordDirectory:
     def access_secrets(self, candidate: Candidate) -> tuple[str, ...]:
         """Return the live secrets that a candidate may have signed with; see `ports.Directory`."""
         credential, record = candidate.credential, candidate.record
+        lasting = self._lasting_secrets.get(credential.key_id)
+        if lasting is not None and lasting[0] is record:
+            return lasting[1]
         if candidate.is_mock or record is None or record.auth_method != "password":
             # Version 0 is nobody's.
             return (self._access_secret(self._mock_key, credential.username, 0),)
-        return tuple(
+        found = tuple(
             [
                 self._access_secret(self._master_key, credential.username, secret.access_version)
                 for secret in auth.live_secrets(credential, self._clock.now())
                 if secret.access_version
             ]
         )
+        if all(secret.expires_at is None for secret in credential.secrets):
+            self._lasting_secrets[credential.key_id] = (record, found)
+        return found
 
     def _forget_access_keys(self, old: InstanceRecord | None, new: InstanceRecord | None) -> None:
         if old is not new:
             self._by_access_key.clear()
+            self._lasting_secrets.clear()
 
     def _mock(self, username: str) -> Credential:
         is_short = len(username) <= CACHED_NAME_CHARACTERS_MAX

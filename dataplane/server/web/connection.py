@@ -178,8 +178,13 @@ class HttpConnection:
             cast(asyncio.Transport, self._transport).set_write_buffer_limits(
                 high=WRITE_AHEAD_BYTES_MAX
             )
-            while await self._turn():
-                pass
+            while not self._is_over():
+                if self._reader.ready:
+                    if not await self._serve(self._reader.ready.popleft()):
+                        break
+                else:
+                    self._wanted = self._loop.create_future()
+                    await self._wanted
         except asyncio.CancelledError:
             pass
         except Exception:  # one connection's fault must stay its own
@@ -187,23 +192,17 @@ class HttpConnection:
         finally:
             self._close()
 
-    async def _turn(self) -> bool:
-        """Serve the next request, or wait for one; False at the end of the connection."""
+    def _is_over(self) -> bool:
+        """Say whether nothing is left to be served; tell a client to go on that waits for it."""
         reader = self._reader
-        if self._is_lost:
-            return False
-        if reader.ready:
-            return await self._serve(reader.ready.popleft())
+        if self._is_lost or reader.ready:
+            return self._is_lost
         if self._fault is not None:
-            return False
+            return True
         if reader.wants_continue and reader.is_in_body and not self._has_sent_continue:
             self._has_sent_continue = True
             cast(asyncio.Transport, self._transport).write(CONTINUE)
-        if self._is_ending and not reader.is_reading:
-            return False
-        self._wanted = self._loop.create_future()
-        await self._wanted
-        return True
+        return self._is_ending and not reader.is_reading
 
     async def _serve(self, received: Received) -> bool:
         loop, front = self._loop, self.front
