@@ -89,6 +89,8 @@ class Config:
     cells: Mapping[str, str] = field(default_factory=dict)  # name -> DSN, for schema engines
     anonymous: frozenset[str] = frozenset()  # engines that let any key in as the tenant `default`
     jwt_secret: str = ""
+    # weftkit.toml's users, name -> password: signed requests are checked with the secret itself.
+    configured: Mapping[str, str] = field(default_factory=dict, repr=False)
     bind: str = "127.0.0.1"
     workers: int = 1
     log_level: str = "info"
@@ -133,6 +135,7 @@ def config_from(engines: Iterable[EngineSpec], environ: Mapping[str, str] = os.e
         cells=_cells(environ),
         anonymous=frozenset({"keyvalue"} if settings.keyvalue.anonymous else ()),
         jwt_secret=settings.auth.jwt_secret,
+        configured={user.username: user.password for user in settings.auth.users},
         bind=environ.get("WEFTKIT_BIND") or "127.0.0.1",
         workers=_integer(environ, "WEFTKIT_WORKERS", os.cpu_count() or 1, 1, WORKERS_MAX),
         log_level=environ.get("WEFTKIT_LOG_LEVEL") or settings.server.log_level,

@@ -154,6 +154,7 @@ class Worker:
             peppers=config.peppers,
             master_key=config.master_key,
             jwt_secret=config.jwt_secret,
+            configured=config.configured,
         )
 
     @property

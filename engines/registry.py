@@ -14,6 +14,7 @@ from engines.kit.contract import EngineSpec
 # Alphabetical; `tests/tidy` compares it with the folders.
 MODULES: dict[str, str] = {
     "inmemory": "engines.inmemory.engine",
+    "keyvalue": "engines.keyvalue.engine",
     "relational": "engines.relational.engine",
 }
 

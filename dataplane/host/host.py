@@ -25,7 +25,8 @@ from dataplane.host.feed import Feed, Observation
 from dataplane.host.keeper import Keeper, Surroundings
 from dataplane.host.postgres import PostgresServer
 from dataplane.host.redis import RedisServer
-from dataplane.host.server import Server, Site
+from dataplane.host.schemas import Cell
+from dataplane.host.server import Server, Site, safe_fields
 from dataplane.host.settings import HostSettings
 from dataplane.host.tasks import Tasks
 from dataplane.host.wake_socket import WakeSocket
@@ -73,21 +74,28 @@ class Host:
         self._wakes = WakeSocket(paths.wake_socket(settings.run_dir), self._wake)
         self._around = Surroundings(observe=self._feed.observe, on_change=self._changed.set)
         self._work = Tasks(settings, self._keeper_of)
+        self._cells = {name: Cell(name, dsn, self._around) for name, dsn in settings.cells.items()}
 
     async def run(self, ends: asyncio.Event, stops_servers: Callable[[], bool]) -> None:
         """Keep all instances until `ends` is set; then stop their servers, or let them run."""
         await asyncio.to_thread(self._prepare)
         for record in self._records.values():
             self._keep(record.instance_id, record)
+        self._fill_cells()
         await self._wakes.start()
         feed = asyncio.create_task(self._feed.run(), name="feed")
         files = asyncio.create_task(self._write_files(), name="files")
         work = asyncio.create_task(self._work.run(), name="tasks")
         templates = asyncio.create_task(asyncio.to_thread(self._build_templates))
+        cells = [
+            asyncio.create_task(cell.run(), name=f"cell {name}")
+            for name, cell in self._cells.items()
+        ]
         end = asyncio.create_task(ends.wait())
+        lasting = (feed, files, work, *cells)
         try:
-            await asyncio.wait((feed, files, work, end), return_when=asyncio.FIRST_COMPLETED)
-            for task in (feed, files, work):
+            await asyncio.wait((*lasting, end), return_when=asyncio.FIRST_COMPLETED)
+            for task in lasting:
                 if task.done():
                     task.result()  # raises what ended it: a bug; the supervisor starts us again
             # Before the servers: what is cut off here, the next host begins again.
@@ -95,9 +103,9 @@ class Host:
             await asyncio.gather(work, return_exceptions=True)
             await self._finish(stops=stops_servers())
         finally:
-            for each in (feed, files, work, templates, end):
+            for each in (*lasting, templates, end):
                 each.cancel()
-            await asyncio.gather(feed, files, work, templates, end, return_exceptions=True)
+            await asyncio.gather(*lasting, templates, end, return_exceptions=True)
             self._wakes.close()
             paths.host_state(self._settings.run_dir).unlink(missing_ok=True)
             paths.host_metrics(self._settings.run_dir).unlink(missing_ok=True)
@@ -151,12 +159,26 @@ class Host:
             self._keep(instance_id, record)
         for instance_id in self._keepers.keys() - records.keys():
             self._let_go(instance_id)
+        self._fill_cells()
         if is_first:
             self._keep_unexplained()
             for keeper in self._keepers.values():
                 keeper.look()
         self._work.look()
         self._changed.set()
+
+    def _fill_cells(self) -> None:
+        """Hand each cell the records of its instances."""
+        by_cell: dict[str, dict[str, InstanceRecord]] = {name: {} for name in self._cells}
+        for instance_id, record in self._records.items():
+            if not record.cell:
+                continue
+            if record.cell in by_cell:
+                by_cell[record.cell][instance_id] = record
+            else:
+                log.error("unknown_cell", cell=record.cell, **safe_fields(record))
+        for name, cell in self._cells.items():
+            cell.want(by_cell[name], self._observed)
 
     def _keeper_of(self, instance_id: str) -> Keeper | None:
         """Return who keeps an instance, once the database has said which there are."""
@@ -223,18 +245,22 @@ class Host:
     def _write_state(self) -> None:
         # In a thread: the copy is one step, so no keeper can come or go in its middle.
         keepers = [each for each in list(self._keepers.values()) if each.record is not None]
+        states = [(each.record.engine, each.state) for each in keepers if each.record]
+        for cell in self._cells.values():
+            states += [(record.engine, state) for record, state in cell.states]
         body = {
             "pid": os.getpid(),
             "host": self._settings.host_name,
             "control_database": self._feed.is_connected,
             "records": len(self._records),
-            "is_settled": all(each.is_settled for each in keepers),
-            "states": Counter(each.state or "new" for each in keepers),
+            "is_settled": all(each.is_settled for each in keepers)
+            and all(cell.is_settled for cell in self._cells.values()),
+            "states": Counter(state or "new" for _, state in states),
         }
         write_atomically(paths.host_state(self._settings.run_dir), json.dumps(body).encode())
         metrics.write(
             paths.host_metrics(self._settings.run_dir),
-            [(each.record.engine, each.state) for each in keepers if each.record and each.state],
+            [(engine, state) for engine, state in states if state],
         )
 
 

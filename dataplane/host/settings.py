@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from dataplane.cells import CELLS_VARIABLE, cells_from
 from dataplane.host.binaries import find_postgres_bin, find_redis_server
 
 
@@ -27,6 +28,7 @@ class HostSettings:
     host_name: str = "local"
     log_level: str = "info"
     keeps_servers: bool = False  # SIGTERM leaves the instance servers running
+    cells: Mapping[str, str] = field(default_factory=dict)  # name -> DSN, for schema engines
 
 
 def settings_from(environ: Mapping[str, str] = os.environ) -> HostSettings:
@@ -43,7 +45,15 @@ def settings_from(environ: Mapping[str, str] = os.environ) -> HostSettings:
         host_name=environ.get("WEFTKIT_HOST_NAME") or "local",
         log_level=environ.get("WEFTKIT_LOG_LEVEL") or "info",
         keeps_servers=environ.get("WEFTKIT_HOST_KEEP", "") == "1",
+        cells=_cells(environ.get(CELLS_VARIABLE, "")),
     )
+
+
+def _cells(text: str) -> dict[str, str]:
+    try:
+        return cells_from(text)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:

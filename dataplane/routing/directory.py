@@ -28,6 +28,8 @@ from engines.kit.records import Credential, InstanceRecord, Role
 MOCKS_CACHED = 4096
 CACHED_NAME_CHARACTERS_MAX = 128
 ACCESS_KEYS_CACHED = 4096
+# Whose instances weftkit.toml declares users of.
+CONFIGURED_TENANT = "default"
 _MOCK_PURPOSE = b"weftkit dataplane mock credentials"
 # Each role includes the ones before it.
 _ROLE_ORDER = {Role.READ: 0, Role.WRITE: 1, Role.ADMIN: 2}
@@ -44,6 +46,7 @@ class RecordDirectory:
         peppers: Mapping[int, bytes],
         master_key: bytes,
         jwt_secret: str = "",
+        configured: Mapping[str, str] | None = None,
     ) -> None:
         self._table = table
         self._clock = clock
@@ -54,6 +57,8 @@ class RecordDirectory:
         # A name's second sign-in is cheaper than its first, known or not.
         self._mock_cached = lru_cache(maxsize=MOCKS_CACHED)(self._make_mock)
         self._jwt_secret = jwt_secret.encode()
+        # weftkit.toml's users of the tenant `default`: they sign with their passwords.
+        self._configured = dict(configured or {})
         # Signed requests come many a second from few keys; a change of any record empties it.
         self._by_access_key: dict[tuple[str, str, str], Candidate] = {}
         # Secrets that do not end, by key id, with the record that they are of.
@@ -111,6 +116,10 @@ class RecordDirectory:
         if candidate.is_mock or record is None or record.auth_method != "password":
             # Version 0 is nobody's.
             return (self._access_secret(self._mock_key, credential.username, 0),)
+        password = self._configured.get(credential.username)
+        if password is not None and record.tenant == CONFIGURED_TENANT:
+            is_current = self.verify_password(candidate, password)
+            return (password,) if is_current else ()
         found = tuple(
             [
                 self._access_secret(self._master_key, credential.username, secret.access_version)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from dataplane.cells import CELLS_VARIABLE
 from dataplane.files import write_atomically
 from dataplane.host import paths
 from dataplane.host.binaries import BinaryError, find_postgres_bin, find_redis_server
@@ -31,6 +32,8 @@ from engines.kit.settings import Settings, SettingsError, parse
 CHECKOUT = Path(__file__).resolve().parents[2]
 SECRET_BYTES = {"backup.1": 32, "django.key": 64, "master.key": 32, "pepper.1": 32}
 PORT_OFFSET_MAX = 60_000
+# The cell that schema engines are in, and the role that owns all of its schemas.
+CELL, CELL_DATABASE, CELL_ROLE = "local", "cell", "weftkit_cell"
 CONSOLE_PORT_TLS, CONSOLE_PORT_PLAIN, ADMIN_PORT = 8443, 8088, 9090
 # As root: a directory with other content than ours is not given to another user.
 MARKER = "weftkit-home"
@@ -125,6 +128,12 @@ class Home:
         """Return the control database's URI for one role."""
         return f"postgresql://{user}@/weftkit?host={quote(str(self.postgres_socket_dir))}"
 
+    @property
+    def cell_url(self) -> str:
+        """The URI of the cell: a database beside the control plane's, with an owner of its own."""
+        where = quote(str(self.postgres_socket_dir))
+        return f"postgresql://{CELL_ROLE}@/{CELL_DATABASE}?host={where}"
+
     def environment(self) -> dict[str, str]:
         """Return the environment contract of every WeftKit process."""
         certificate, key, authority = self.certificate_files
@@ -148,6 +157,7 @@ class Home:
             "WEFTKIT_SECRETS_DIR": str(self.secrets),
             "WEFTKIT_DATABASE_URL": self.database_url("weftkit"),
             "WEFTKIT_DATAPLANE_DATABASE_URL": self.database_url("weftkit_dataplane"),
+            CELLS_VARIABLE: f"{CELL}={self.cell_url}",
             "WEFTKIT_REDIS_URL": f"unix://{quote(str(self.redis_socket))}",
             "WEFTKIT_POSTGRES_BIN": str(self.postgres_bin),
             "WEFTKIT_REDIS_SERVER": str(self.redis_server),

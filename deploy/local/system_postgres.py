@@ -15,9 +15,15 @@ from dataplane.files import write_atomically
 from dataplane.host import paths, template
 from dataplane.host.clone import clone_tree, sync_file_system
 from dataplane.host.postgres import clear_leftovers, postmaster_status
-from deploy.local.home import Home
+from deploy.local.home import CELL_DATABASE, CELL_ROLE, Home
 
-DATABASES = ("weftkit", "cell")
+DATABASES = ("weftkit", CELL_DATABASE)
+# Whatever the cluster was made by; each start says it again.
+CELL_SQL = (
+    f"DO $$ BEGIN CREATE ROLE {CELL_ROLE} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+    f"ALTER DATABASE {CELL_DATABASE} OWNER TO {CELL_ROLE}",
+    f"REVOKE ALL ON DATABASE {CELL_DATABASE} FROM PUBLIC",
+)
 CONNECT_SECONDS_MAX = 2.0
 
 SETTINGS = {
@@ -25,9 +31,9 @@ SETTINGS = {
     "port": str(paths.POSTGRES_PORT),
     "unix_socket_permissions": "0700",
     "cluster_name": "weftkit control",
-    # Daphne's and Celery's threads, a few for each data-plane worker and for the instance host.
-    "max_connections": "100",
-    "shared_buffers": "32MB",
+    # Daphne's and Celery's threads, and for each data-plane worker its sessions with the cell.
+    "max_connections": "200",
+    "shared_buffers": "128MB",
     "maintenance_work_mem": "32MB",
     "min_wal_size": f"{template.WAL_SEGMENT_MEGABYTES * 8}MB",
     "max_wal_size": "256MB",
@@ -86,14 +92,18 @@ async def prepare(home: Home) -> None:
 
 
 async def is_ready(home: Home) -> bool:
-    """Say whether the control database answers."""
+    """Say whether the control database answers; the cell beside it then has its owner."""
     if postmaster_status(cluster_dir(home)) != "ready":
         return False
     try:
         connection = await asyncpg.connect(
             home.database_url(template.SUPERUSER), timeout=CONNECT_SECONDS_MAX
         )
+        try:
+            for text in CELL_SQL:
+                await connection.execute(text)
+        finally:
+            await connection.close()
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return False
-    await connection.close()
     return True

@@ -45,6 +45,7 @@ ENGINE = EngineSpec(
     body_bytes_max=BODY_BYTES_MAX,
     refuse=refuse,
     look=look,
+    signs=True,
     ddl=ddl,
     parts=("table",),
 )

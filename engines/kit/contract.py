@@ -99,6 +99,8 @@ class EngineSpec:
     # due, and begins it. Called for every instance again and again, so for most it must cost next
     # to nothing.
     look: Callable[[HttpPorts, Sequence[InstanceRecord]], Awaitable[None]] | None = None
+    # Clients sign requests (SigV4): a credential's secret is derived from the master key.
+    signs: bool = False
     # What policies may name inside an instance, as in `iam.RESOURCE_KINDS`; () for one whole.
     parts: tuple[str, ...] = ()
     # Schema engines: the DDL of an empty instance in the schema of this name.

@@ -47,6 +47,49 @@ client.set("greeting", "hello")
   .then((value) => { console.log(value); client.disconnect(); });""",
         ),
     ),
+    "keyvalue": (
+        ("aws-cli", "AWS CLI", "$one_liner"),
+        (
+            "boto3",
+            "Python: boto3",
+            """import boto3
+
+client = boto3.client(
+    "dynamodb",
+    endpoint_url="$uri",
+    region_name="us-east-1",
+    aws_access_key_id="$username",
+    aws_secret_access_key="$password",
+)
+print(client.list_tables()["TableNames"])""",
+        ),
+        (
+            "boto3-resource",
+            "Python: boto3, resources",
+            """import boto3
+
+dynamodb = boto3.resource(
+    "dynamodb",
+    endpoint_url="$uri",
+    region_name="us-east-1",
+    aws_access_key_id="$username",
+    aws_secret_access_key="$password",
+)
+print([table.name for table in dynamodb.tables.all()])""",
+        ),
+        (
+            "aws-sdk",
+            "Node.js: AWS SDK 3",
+            """const { DynamoDBClient, ListTablesCommand } = require("@aws-sdk/client-dynamodb");
+
+const client = new DynamoDBClient({
+  endpoint: "$uri",
+  region: "us-east-1",
+  credentials: { accessKeyId: "$username", secretAccessKey: "$password" },
+});
+client.send(new ListTablesCommand({})).then((answer) => console.log(answer.TableNames));""",
+        ),
+    ),
     "relational": (
         ("psql", "psql", "$one_liner"),
         (
@@ -113,7 +156,7 @@ client.connect()
 def snippets_of(engine: str, connection: Connection) -> list[Snippet]:
     """Return an engine's snippets for one user."""
     address = connection.uri
-    password = address.partition("://")[2].partition("@")[0].partition(":")[2]
+    password = connection.password
     values = {
         "uri": address,
         "uri_sqlalchemy": address.replace("postgresql://", "postgresql+psycopg://", 1),

@@ -15,7 +15,9 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from engines import registry
 from engines.kit import auth
+from engines.kit.auth.sigv4 import access_secret
 from engines.kit.records import Role
 from tenants.core.errors import ConflictError, LimitError, invalid_field
 from tenants.iam.addresses import cidrs_clean
@@ -87,8 +89,7 @@ def credential_create(
     )
     if service is not None:
         CredentialOwner.objects.create(credential=credential, service=service)
-    password = auth.password_of(key_id, auth.new_secret())
-    secret_add(credential=credential, password=password, scram_iterations=scram_iterations)
+    password = secret_issue(credential=credential, scram_iterations=scram_iterations).password
     record_publish(instance=instance)
     return NewSecret(credential, password)
 
@@ -111,8 +112,8 @@ def credential_rotate(
     credential.secrets.exclude(pk=old.pk).delete()
     old.expires_at = now + grace
     old.save(update_fields=["expires_at", "updated_at"])
-    password = auth.password_of(credential.key_id, auth.new_secret())
-    new = secret_add(credential=credential, password=password)
+    issued = secret_issue(credential=credential)
+    password, new = issued.password, issued.secret
     record_publish(instance=instance)
     operation = operation_start(
         kind="rotate",
@@ -143,11 +144,40 @@ def credential_revoke(*, credential: Credential) -> None:
         record_publish(instance=instance)
 
 
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new secret: its text this one time, and what is kept of it."""
+
+    password: str
+    secret: CredentialSecret
+
+
+def secret_issue(
+    *, credential: Credential, scram_iterations: int = auth.SCRAM_ITERATIONS
+) -> Issued:
+    """Make a new secret: a random one, or the next one derived where clients sign with it."""
+    version = 0
+    if registry.load(credential.instance.engine).signs:
+        version = credential.access_version = credential.access_version + 1
+        credential.save(update_fields=["access_version", "updated_at"])
+        password = access_secret(settings.MASTER_KEY, credential.username, version)
+    else:
+        password = auth.password_of(credential.key_id, auth.new_secret())
+    secret = secret_add(
+        credential=credential,
+        password=password,
+        scram_iterations=scram_iterations,
+        access_version=version,
+    )
+    return Issued(password, secret)
+
+
 def secret_add(
     *,
     credential: Credential,
     password: str,
     scram_iterations: int = auth.SCRAM_ITERATIONS,
+    access_version: int = 0,
 ) -> CredentialSecret:
     """Store what is kept of a new secret, in the free slot.
 
@@ -175,6 +205,7 @@ def secret_add(
         scram_iterations=kept.scram.iterations,
         scram_stored_key=kept.scram.stored_key,
         scram_server_key=kept.scram.server_key,
+        access_version=access_version,
     )
 
 

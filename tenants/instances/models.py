@@ -54,6 +54,7 @@ class Instance(BaseModel):
     )
     region = models.CharField(max_length=40)
     host = models.CharField(max_length=80)
+    cell = models.CharField(max_length=40, blank=True)  # of a schema engine's instance
     status = models.CharField(
         max_length=16, choices=InstanceStatus.choices, default=InstanceStatus.PROVISIONING
     )
@@ -131,6 +132,8 @@ class Credential(BaseModel):
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     created_by = models.CharField(max_length=300)
+    # How many secrets were derived for it; none is issued twice.
+    access_version = models.PositiveIntegerField(default=0)
 
     class Meta:
         constraints = [
@@ -167,6 +170,8 @@ class CredentialSecret(BaseModel):
     scram_server_key = models.CharField(max_length=64)
     expires_at = models.DateTimeField(null=True, blank=True)
     issued_at = models.DateTimeField(default=timezone.now)
+    # Of a secret that is derived from the master key: which one; 0 for one that is not.
+    access_version = models.PositiveIntegerField(default=0)
 
     class Meta:
         constraints = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from django.conf import settings
@@ -36,6 +36,7 @@ class Connection:
     uri_tls: str
     uri_pooled: str
     one_liner: str
+    password: str = field(default="", repr=False)
 
 
 def engine_list() -> list[EngineSpec]:
@@ -158,4 +159,5 @@ def connection_of(
         uri_tls=spec.uri(over_tls) if over_tls.tls else "",
         uri_pooled=spec.uri(replace(plain, port=pool_port)) if pool_port else "",
         one_liner=spec.one_liner(plain),
+        password=password,
     )

@@ -27,6 +27,7 @@ from tenants.core.errors import (
     invalid_field,
 )
 from tenants.iam.addresses import cidrs_clean
+from tenants.instances.cells import cell_choose, has_schema
 from tenants.instances.models import AuthMethod, Instance, InstanceStatus
 from tenants.instances.plan_change import (
     blocks_checked,
@@ -86,6 +87,7 @@ def instance_create(
         blocks=blocks_checked(chosen, blocks),
         region=settings.REGION,
         host=settings.HOST_NAME,
+        cell=cell_choose(engine=engine),
         desired=Desired.ABSENT.value,
         generation=0,
         is_default=is_default,
@@ -181,6 +183,7 @@ def instance_scale(
 def instance_hibernate(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
     """Stop the server as soon as nobody is connected; the next connection wakes it."""
     instance = instance_lock(instance)
+    _refuse_without_server(instance)
     return operation_start(
         kind="hibernate", instance=instance, actor=actor, idempotency_key=idempotency_key
     )
@@ -190,6 +193,7 @@ def instance_hibernate(*, instance: Instance, actor: str, idempotency_key: str =
 def instance_wake(*, instance: Instance, actor: str, idempotency_key: str = "") -> Operation:
     """Start the server of an instance that sleeps, before its first client comes."""
     instance = instance_lock(instance)
+    _refuse_without_server(instance)
     return operation_start(
         kind="wake", instance=instance, actor=actor, idempotency_key=idempotency_key
     )
@@ -305,3 +309,11 @@ def _wanted(instance: Instance, plan: str | None, blocks: int | None) -> tuple[P
         return instance.plan, blocks_checked(instance.plan, blocks or instance.blocks)
     found = plan_get(name=plan)
     return found, blocks_checked(found, blocks or 1)
+
+
+def _refuse_without_server(instance: Instance) -> None:
+    if has_schema(instance.engine):
+        raise ConflictError(
+            f"instances of {instance.engine} have no server that could sleep",
+            code="engine_unsupported",
+        )

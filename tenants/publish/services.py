@@ -148,6 +148,7 @@ def _record(instance: Instance, version: int) -> records.InstanceRecord:
         is_default=instance.is_default,
         allowlist=tuple(instance.allowlist),
         host=instance.host,
+        cell=instance.cell,
         desired=records.Desired(instance.desired),
         generation=instance.generation,
         sleep_generation=instance.sleep_generation,
@@ -202,6 +203,7 @@ def _secret_record(secret: CredentialSecret) -> records.Secret:
             server_key=secret.scram_server_key,
         ),
         expires_at=_seconds(secret.expires_at),
+        access_version=secret.access_version,
     )
 
 

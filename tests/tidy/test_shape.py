@@ -47,8 +47,6 @@ BORDER_FILES = {"wire.py", "http.py", "rpc.py"}
 OPTIONAL_FILES = {
     "capacity.py", "functions.py", "generated", "opening.py", "pooling.py", "values.py",
 }  # fmt: skip
-# Folders of engines that cannot be served yet.
-UNREGISTERED = {"keyvalue"}
 
 
 def tracked() -> list[str]:
@@ -121,7 +119,7 @@ def test_registry_lists_exactly_the_engine_folders_in_order() -> None:
         for path in (ROOT / "engines").glob("*/__init__.py")
         if path.parent.name != "kit"
     )
-    assert list(registry.names()) == [name for name in folders if name not in UNREGISTERED]
+    assert list(registry.names()) == folders
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -19,6 +19,8 @@ READ_WEFTKIT_TOML = env.weftkit_toml
 WEFTKIT = READ_WEFTKIT_TOML(env.text("WEFTKIT_CONFIG"))
 PORT_OFFSET = env.number("WEFTKIT_PORT_OFFSET", 0)
 HOST_NAME = env.text("WEFTKIT_HOST_NAME", "local")
+# The cells that instances of schema engines are put into, by name.
+CELLS = env.words("WEFTKIT_CELL_NAMES") or ["local"]
 PUBLIC_HOST = env.text("WEFTKIT_PUBLIC_HOST", "localhost")
 REGION = env.text("WEFTKIT_REGION", "local")
 TLS_CERT = env.text("WEFTKIT_TLS_CERT")
@@ -31,6 +33,8 @@ CONSOLE_URL = f"{'https' if TLS_CERT else 'http'}://{PUBLIC_HOST}:{CONSOLE_PORT}
 # --- Secrets -------------------------------------------------------------------------------------
 SECRETS_DIR = Path(env.text("WEFTKIT_SECRETS_DIR", str(WEFTKIT_HOME / "secrets")))
 SECRET_KEY = env.secret(SECRETS_DIR, "django.key")
+# Secrets that clients sign with are derived from it, and nowhere kept.
+MASTER_KEY = bytes.fromhex(env.secret(SECRETS_DIR, "master.key") or "")
 PEPPERS = env.numbered_secrets(SECRETS_DIR, "pepper")
 PEPPER_ID = max(PEPPERS, default=0)
 BACKUP_KEYS = env.numbered_secrets(SECRETS_DIR, "backup")

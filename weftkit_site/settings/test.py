@@ -9,6 +9,8 @@ from weftkit_site.settings.base import *  # noqa: F403
 SECRET_KEY = "test-only-" + "0" * 54
 PEPPERS = {1: bytes(range(32))}
 PEPPER_ID = 1
+MASTER_KEY = bytes(range(64, 96))
+CELLS = ["local"]
 BACKUP_KEYS = {1: bytes(range(32, 64))}
 ALLOWED_HOSTS = ["testserver", "localhost"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
