@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from shlex import quote
 
 from engines.keyvalue.errors import NATIVE
 from engines.keyvalue.http.border import BODY_BYTES_MAX, refuse, serve
@@ -23,10 +23,11 @@ def uri(endpoint: Endpoint) -> str:
 
 def one_liner(endpoint: Endpoint) -> str:
     """Return the command that lists the tables of the instance."""
-    authority = f"AWS_CA_BUNDLE={quote(endpoint.ca_path)} " if endpoint.ca_path else ""
+    is_ours = endpoint.tls and endpoint.ca_path
+    authority = f"AWS_CA_BUNDLE={quote(endpoint.ca_path)} " if is_ours else ""
     return (
-        f"{authority}AWS_ACCESS_KEY_ID={endpoint.username} "
-        f"AWS_SECRET_ACCESS_KEY={endpoint.password} AWS_DEFAULT_REGION={REGION} "
+        f"{authority}AWS_ACCESS_KEY_ID={quote(endpoint.username)} "
+        f"AWS_SECRET_ACCESS_KEY={quote(endpoint.password)} AWS_DEFAULT_REGION={REGION} "
         f"aws dynamodb list-tables --endpoint-url {uri(endpoint)}"
     )
 

@@ -159,7 +159,7 @@ def test_a_disabled_engine_gets_no_instance(
 ) -> None:
     settings.WEFTKIT = parse("[inmemory]\nenabled = false\n", {})
     document = bootstrap(tmp_path / "connections.json")
-    assert {row["engine"] for row in document["connections"]} == {"relational"}
+    assert {row["engine"] for row in document["connections"]} == {"keyvalue", "relational"}
 
 
 def test_what_does_not_come_into_service_is_named_and_the_file_is_there_all_the_same(

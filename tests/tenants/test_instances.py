@@ -233,7 +233,7 @@ def test_connection_strings_come_from_the_engine(cast: Cast, settings: Any, engi
     instance = make_instance(cast.acme, engine=engine).instance
     reach = connection_of(instance=instance, username="wk_u", password="wk_u_s")
     assert reach.port == registry.load(engine).port + 1000
-    assert "wk_u_s" in reach.uri
+    assert "wk_u_s" in (reach.one_liner if registry.load(engine).signs else reach.uri)
     assert f"{reach.host}:{reach.port}" in reach.uri
 
 
