@@ -16,6 +16,7 @@ from tests.conformance.outcome import Case, Outcome, Verdict
 from tests.conformance.psycopg_suite import verdict
 from tests.stack import Stack
 
+VENV = ".conformance-venv"
 PER_TEST_SECONDS_MAX = 120
 REASON_LENGTH_MAX = 400
 NEEDS = ("boto3", "requests", "pytest", "pytest-timeout")
@@ -25,7 +26,7 @@ OPTIONS = ("--endpoint-url", "--dynamodb-endpoint", "--endpoint", "--url")
 
 def environment(checkout: Path) -> Path:
     """Return the Python of a virtual environment with what the suite asks for."""
-    python = checkout / ".conformance-venv" / "bin" / "python"
+    python = checkout / VENV / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
         asked = [f"-r{path}" for path in sorted(checkout.glob("requirements*.txt"))]
@@ -35,7 +36,8 @@ def environment(checkout: Path) -> Path:
 
 def option(checkout: Path) -> str:
     """Return the suite's own option for an endpoint; "" if it has none of the usual ones."""
-    declared = "".join(path.read_text() for path in checkout.rglob("conftest.py"))
+    conftests = (path for path in checkout.rglob("conftest.py") if VENV not in path.parts)
+    declared = "".join(path.read_text() for path in conftests)
     return next((name for name in OPTIONS if f"{name}'" in declared or f'{name}"' in declared), "")
 
 
