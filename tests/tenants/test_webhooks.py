@@ -383,6 +383,8 @@ def test_each_lane_has_one_runner_and_failing_receivers_have_their_own(
     with psycopg.connect(postgres.dsn(str(connection.settings_dict["NAME"]))) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [Lane.WORKING.value])
         assert lane_run(Lane.WORKING, batches=4) == 0
+        # A server notices some time later that a session has gone.
+        other.execute("SELECT pg_advisory_unlock(%s)", [Lane.WORKING.value])
     assert lane_run(Lane.WORKING, batches=4) == 1
     make_due()
     assert lane_run(Lane.WORKING, batches=4) == 0
