@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import uvloop
 
 from dataplane.backend.instance_server import InstanceServers
-from dataplane.backend.pool import CellPools
+from dataplane.backend.pool import CellPools, sessions_of_a_worker
 from dataplane.backend.pooled_sessions import PooledSessions
 from dataplane.backend.warm_sessions import WarmSessions
 from dataplane.config import EXIT_CONFIG, Config, ConfigError, config_from, enabled_engines
@@ -134,7 +134,9 @@ class Worker:
             servers=self._servers,
             pools=self._pools,
             cells=CellPools(
-                config.cells, size=config.bounds.cell_sessions_max, wait_s=config.bounds.cell_wait_s
+                config.cells,
+                size=sessions_of_a_worker(config.bounds.cell_sessions_max, config.workers),
+                wait_s=config.bounds.cell_wait_s,
             ),
         )
         self._table.subscribe(self._follow_states)

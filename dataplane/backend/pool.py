@@ -21,6 +21,9 @@ from engines.kit.errors import RequestError
 
 STATEMENTS_KEPT = 512
 WAITING_MAX = 2_000
+# Of a data plane's workers with one cell, whose `max_connections` others need too.
+SESSIONS_OF_ALL_MAX = 96
+SESSIONS_MIN = 2
 CONNECT_SECONDS_MAX = 5.0
 ROLLBACK_SECONDS_MAX = 5.0
 CLOSE_SECONDS_MAX = 1.0
@@ -251,6 +254,11 @@ class CellPool:
             session.connection.terminate()
         finally:
             self.give(session)
+
+
+def sessions_of_a_worker(sessions_max: int, workers: int) -> int:
+    """Return how many sessions a worker may have with a cell that all workers share."""
+    return max(SESSIONS_MIN, min(sessions_max, SESSIONS_OF_ALL_MAX // workers))
 
 
 class CellPools:

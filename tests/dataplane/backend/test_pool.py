@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from dataplane.backend.pool import CellPool
+from dataplane.backend.pool import CellPool, sessions_of_a_worker
 from dataplane.backend.store import InstanceStore
 from engines.kit.errors import LocalError, Reason, RequestError
 from tests.servers import PostgresServer
@@ -65,6 +65,10 @@ async def count(store: InstanceStore) -> int:
     ((found,),) = await store.fetch("SELECT count(*) FROM numbers")
     assert isinstance(found, int)
     return found
+
+
+def test_many_workers_share_what_a_cell_can_carry() -> None:
+    assert [sessions_of_a_worker(16, workers) for workers in (1, 6, 8, 64)] == [16, 16, 12, 2]
 
 
 async def test_one_session_serves_all_who_come_one_after_the_other(pool: CellPool) -> None:
