@@ -177,6 +177,8 @@ class Host:
                 by_cell[record.cell][instance_id] = record
             else:
                 log.error("unknown_cell", cell=record.cell, **safe_fields(record))
+                detail = "the cell of the instance is unknown on its host"
+                self._around.observe(Observation(instance_id, record.generation, "failed", detail))
         for name, cell in self._cells.items():
             cell.want(by_cell[name], self._observed)
 

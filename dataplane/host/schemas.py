@@ -26,6 +26,10 @@ from engines.kit.statement import quote_name
 MEASURE_SECONDS = 5.0
 CONNECT_SECONDS_MAX = 5.0
 COMMAND_SECONDS_MAX = 60.0
+# One step waits no longer for clients' locks, nor the other instances of the cell for it.
+LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS = 2_000, 30_000
+# What may not be done now, before the database has said which records there are.
+NOT_NOW_SECONDS = 0.2
 # A transaction that drops thousands of tables would need thousands of locks.
 TABLES_DROPPED_AT_ONCE = 50
 FAILURES_BEFORE_FAILED = 3
@@ -96,7 +100,12 @@ class Cell:
                 known = observed.get(instance_id)
                 kept = self._kept[instance_id] = _Kept(record, known)
                 kept.storage_bytes = known.storage_bytes if known else 0
-            elif kept.record != record:
+                continue
+            if kept.known is None and instance_id in observed:
+                # Kept since the snapshot was read, and the database only now says what it was.
+                kept.known = observed[instance_id]
+                kept.storage_bytes = kept.storage_bytes or kept.known.storage_bytes
+            if kept.record != record:
                 if kept.record.generation != record.generation:
                     kept.back_off.reset()
                 kept.record, kept.is_due = record, True
@@ -110,7 +119,11 @@ class Cell:
                     self._dsn,
                     timeout=CONNECT_SECONDS_MAX,
                     command_timeout=COMMAND_SECONDS_MAX,
-                    server_settings={"application_name": "weftkit host"},
+                    server_settings={
+                        "application_name": "weftkit host",
+                        "lock_timeout": str(LOCK_TIMEOUT_MS),
+                        "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                    },
                 )
                 try:
                     while True:
@@ -140,7 +153,11 @@ class Cell:
             self._measured_at = time.monotonic()
             sizes: dict[str, int] = {row[0]: row[1] for row in await connection.fetch(_SIZES)}
             for kept in self._kept.values():
-                kept.storage_bytes = sizes.get(kept.record.schema, 0)
+                size_bytes = sizes.get(kept.record.schema)
+                if size_bytes is not None:
+                    kept.storage_bytes = size_bytes
+                elif kept.state == "running":
+                    kept.is_due = True  # it has gone: the step says so, and what it held stays said
                 if kept.state:
                     self._report(kept, kept.state)
         due = [
@@ -162,6 +179,7 @@ class Cell:
             self._failed(kept, error)
             return
         if state is None:
+            kept.back_off.not_before = time.monotonic() + NOT_NOW_SECONDS
             return
         if kept.record is record:
             kept.is_due = False
@@ -218,12 +236,16 @@ async def _made_true(
         if not may_change_data:
             return None
         known = kept.known
-        if known is not None and known.state not in ("absent", "starting") and known.storage_bytes:
+        if known is not None and _had_data(known):
             # A lost cell must not be answered with an empty instance.
             raise SchemaError("the instance's data are missing in its cell")
         await _make(connection, record)
         log.info("schema_made", **safe_fields(record))
     return "running" if record.desired is Desired.RUNNING else "stopped"
+
+
+def _had_data(known: Observation) -> bool:
+    return known.state != "absent" and (known.state == "running" or known.storage_bytes > 0)
 
 
 async def _make(connection: Connection, record: InstanceRecord) -> None:
