@@ -20,14 +20,17 @@ def operations() -> None:
 
 @operations.command("list")
 @click.option("--instance")
+@click.option("--kind", help="backup, restore, ...")
 @click.option("--state")
+@click.option("--since", help="Begun at this time (ISO 8601) or later.")
+@click.option("--until", help="Begun before this time.")
 @limit_option
 @json_option
 @with_session
-def list_(session: Session, instance: str | None, state: str | None, limit: int) -> None:
+def list_(session: Session, instance: str | None, limit: int, **wanted: str | None) -> None:
     """List operations, newest first."""
     handle = session.handle(instance) if instance else None
-    rows = session.api.items(session.path("operations"), limit, instance=handle, state=state)
+    rows = session.api.items(session.path("operations"), limit, instance=handle, **wanted)
     show_rows(session, rows, COLUMNS)
 
 

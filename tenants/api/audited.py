@@ -27,6 +27,7 @@ CHANGING = frozenset({"post", "patch", "delete"})
 DRY_RUN_HEADER = "Dry-Run"
 # Answers that say so changed nothing: a repetition from memory, a price.
 UNCHANGED = frozenset({"Idempotency-Replayed", DRY_RUN_HEADER})
+PENDING = 202
 # Most characters of an agent and of a refusal's detail that are looked at.
 TEXT_MAX = 300
 
@@ -62,10 +63,17 @@ def event_write(api: TenantApi, response: Response) -> None:
         action=action.name,
         initiator=api.actor.name,
         target=target,
-        outcome="success" if is_done else "failure",
+        outcome=outcome_of(response.status_code),
         reason_code=response.status_code,
         asked=asked_of(request, response, action),
     )
+
+
+def outcome_of(status: int) -> str:
+    """Return CADF's word: the end of what goes on as an operation has an event too."""
+    if status == PENDING:
+        return "pending"
+    return "success" if status < 400 else "failure"
 
 
 def wants_dry_run(request: Request) -> bool:

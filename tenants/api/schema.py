@@ -66,6 +66,13 @@ REFUSED_CHANGES: Mapping[int, str] = {
     423: "Another operation runs on the instance; `operation_id` names it.",
     428: "This installation changes nothing without If-Match.",
 }
+# Of one endpoint only, by its operation id.
+OWN_REFUSALS: Mapping[str, Mapping[int, str]] = {
+    "file_download": {
+        409: "The file is not whole yet.",
+        410: "The file is listed, but its bytes are gone.",
+    },
+}
 CONDITION = {
     "name": "If-Match",
     "in": "header",
@@ -81,7 +88,8 @@ def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     for path in result["paths"].values():
         for method, operation in path.items():
             refusals = REFUSALS if method == "get" else {**REFUSALS, **REFUSED_CHANGES}
-            for status, description in refusals.items():
+            own = OWN_REFUSALS.get(operation["operationId"], {})
+            for status, description in {**refusals, **own}.items():
                 operation["responses"].setdefault(
                     str(status), {"description": description, "content": content}
                 )

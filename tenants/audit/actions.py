@@ -197,6 +197,7 @@ OTHERS: tuple[Action, ...] = (
     Action("weftkit.audit.export"),
     Action("weftkit.file.download", severity=Severity.WARNING),
     Action("weftkit.instance.purge"),
+    Action("weftkit.operation.end", message="end of"),
     Action("weftkit.email-address.remove"),
     Action("weftkit.email-address.update", severity=Severity.CRITICAL),
     Action("weftkit.password.reset", severity=Severity.CRITICAL),

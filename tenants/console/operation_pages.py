@@ -5,15 +5,32 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from tenants.console.instance_view import InstanceView
 from tenants.console.page_view import ConsoleView
+from tenants.operations.kinds import KINDS
 from tenants.operations.models import Operation, OperationState
-from tenants.operations.selectors import operation_get, operation_list
+from tenants.operations.selectors import operation_get, operation_list, operation_search
 
 ROWS = 25
+ANY = ("", "all")
+MOMENT = forms.DateTimeInput({"type": "datetime-local"})
+
+
+class OperationSearchForm(forms.Form):
+    """What to look for; its names are the API's."""
+
+    kind = forms.ChoiceField(
+        choices=[ANY, *((kind, kind) for kind in sorted(KINDS))], required=False
+    )
+    state = forms.ChoiceField(
+        choices=[ANY, *((state, state) for state in OperationState.values)], required=False
+    )
+    since = forms.DateTimeField(required=False, widget=MOMENT, label="From (UTC)")
+    until = forms.DateTimeField(required=False, widget=MOMENT, label="Until (UTC)")
 
 
 class OperationListView(ConsoleView):
@@ -22,11 +39,11 @@ class OperationListView(ConsoleView):
     part = "console/operations_part.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        rows = operation_list(tenant=self.actor.tenant)
-        state = request.GET.get("state", "")
-        if state in OperationState.values:
-            rows = rows.filter(state=state)
-        return self.page({**_paged(self, rows), "state_wanted": state, "states": OperationState})
+        form = OperationSearchForm(request.GET)
+        # What cannot be is not looked for, and the form says so.
+        wanted = form.cleaned_data if form.is_valid() else {}
+        rows = operation_search(tenant=self.actor.tenant, **wanted)
+        return self.page({**_paged(self, rows), "form": form})
 
 
 class InstanceOperationsView(InstanceView):

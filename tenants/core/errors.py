@@ -6,6 +6,7 @@ ServiceError
   ForbiddenError    403  the role does not allow it
   NotFoundError     404  there is none, or it is another tenant's
   ConflictError     409  not in this state
+  GoneError         410  it was there once, and its bytes are not any more
   LimitError        409  there are as many of them as there may be
   LockedError       423  another operation runs on the instance
   TooManyError      429  not so often; `retry_after_s` says when again
@@ -62,6 +63,11 @@ class NotFoundError(ServiceError):
 class ConflictError(ServiceError):
     status = 409
     code = "conflict"
+
+
+class GoneError(ServiceError):
+    status = 410
+    code = "gone"
 
 
 class LimitError(ConflictError):

@@ -19,16 +19,18 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from engines import registry
+from engines.kit.contract import Placement
 from tenants.api.audited import asked_of, target_of
 from tenants.api.idempotency import idempotency_key, idempotent
 from tenants.api.schema import IDEMPOTENT
 from tenants.api.service_api import TenantApi
 from tenants.audit.services import audit_write
-from tenants.core.errors import ConflictError
+from tenants.core.errors import ConflictError, GoneError
 from tenants.core.parsers import PartParser
 from tenants.core.streaming import AnyAccept, PieceStream
 from tenants.instances import files, selectors, transfers
-from tenants.instances.depot import Content
+from tenants.instances.depot import Content, content_size
 from tenants.instances.models import DataFile, FileOrigin, FileState
 from tenants.operations.apis import OperationOutput, accepted
 
@@ -162,6 +164,10 @@ class FileDetailApi(TenantApi):
         return Response(status=204)
 
 
+# How the files of each kind of server are called: RDB, and pg_dump's custom format.
+SUFFIXES = {Placement.REDIS_SERVER: ".rdb", Placement.POSTGRES_SERVER: ".dump"}
+
+
 class FileContentApi(TenantApi):
     actions = {"GET": "instances.export", "PUT": "files.manage"}
     # No HEAD: the list says size and digest, and nothing need be opened for it.
@@ -177,8 +183,11 @@ class FileContentApi(TenantApi):
         file = _file(self, instance, file_id)
         if file.state != FileState.READY:
             raise ConflictError(f"the file is {file.state}", code="file_not_ready")
+        if content_size(name=file.storage_name) != file.size_bytes:
+            raise GoneError("the file's bytes are gone: export again")
         self._note_download(request)
-        name = f"{instance}-{file.created_at:%Y%m%d-%H%M%S}.rdb"
+        suffix = SUFFIXES[registry.load(file.instance.engine).placement]
+        name = f"{instance}-{file.created_at:%Y%m%d-%H%M%S}{suffix}"
         headers = {
             "Content-Length": str(file.size_bytes),
             "Content-Disposition": f'attachment; filename="{name}"',

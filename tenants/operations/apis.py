@@ -16,6 +16,7 @@ from tenants.api.schema import IDEMPOTENT, PAGE
 from tenants.api.service_api import TenantApi
 from tenants.instances.selectors import instances_allowed
 from tenants.operations import selectors, services
+from tenants.operations.kinds import KINDS
 from tenants.operations.models import Operation, OperationState, OperationStep, StepState
 
 
@@ -54,7 +55,10 @@ class OperationOutput(serializers.ModelSerializer[Operation]):
 
 class OperationFilter(serializers.Serializer[Operation]):
     instance = serializers.CharField(required=False)  # type: ignore[assignment]
+    kind = serializers.ChoiceField(sorted(KINDS), required=False)
     state = serializers.ChoiceField(OperationState.choices, required=False)
+    since = serializers.DateTimeField(required=False, help_text="Begun then or later.")
+    until = serializers.DateTimeField(required=False, help_text="Begun before then.")
 
 
 def accepted(operation: Operation) -> Response:
@@ -73,16 +77,12 @@ class OperationListApi(TenantApi):
         responses=OperationOutput(many=True),
     )
     def get(self, request: Request, tenant: str) -> Response:
-        """List the tenant's operations, of one instance or in one state if you say so."""
+        """List the tenant's operations: of one instance, kind, state or time if you say so."""
         wanted = self.query(OperationFilter)
-        rows = selectors.operation_list(tenant=self.actor.tenant)
+        rows = selectors.operation_search(tenant=self.actor.tenant, **wanted)
         if not self.actor.may("operations.read"):
             allowed = instances_allowed(actor=self.actor, action="operations.read")
             rows = rows.filter(instance__in=allowed.values("pk"))
-        if "instance" in wanted:
-            rows = rows.filter(instance__handle=wanted["instance"])
-        if "state" in wanted:
-            rows = rows.filter(state=wanted["state"])
         return self.page(rows, OperationOutput)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from django.db.models import BigIntegerField, QuerySet
@@ -30,6 +31,28 @@ def operation_list(*, tenant: Tenant) -> QuerySet[Operation]:
             bytes_done=RawSQL(BYTES_DONE, [], BigIntegerField()),
             bytes_total=RawSQL(BYTES_TOTAL, [], BigIntegerField()),
         )
+    )
+
+
+def operation_search(
+    *,
+    tenant: Tenant,
+    instance: str = "",
+    kind: str = "",
+    state: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> QuerySet[Operation]:
+    """Return those of one instance (handle), kind, state, and begun in [since, until)."""
+    wanted = {
+        "instance__handle": instance,
+        "kind": kind,
+        "state": state,
+        "created_at__gte": since,
+        "created_at__lt": until,
+    }
+    return operation_list(tenant=tenant).filter(
+        **{name: value for name, value in wanted.items() if value}
     )
 
 

@@ -16,6 +16,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from tenants.audit.services import Asked, audit_write
 from tenants.core.errors import ConflictError, LockedError
 from tenants.instances.models import Instance
 from tenants.operations.job import Job
@@ -31,6 +32,12 @@ TAKEOVERS_MAX = 10
 REQUEUE_AFTER = timedelta(seconds=30)
 # A message on its way to a worker is not lost before this.
 PATIENCE = timedelta(seconds=5)
+# The end of an operation as HTTP's codes say it, which CADF's reasons are.
+REASONS = {
+    OperationState.SUCCEEDED: 200,
+    OperationState.FAILED: 500,
+    OperationState.CANCELLED: 409,
+}
 UNFINISHED = (StepState.PENDING, StepState.RUNNING, StepState.FAILED)
 
 
@@ -185,6 +192,7 @@ def operation_end(
     operation.lease_token = operation.lease_until = None
     operation.save()
     _tell(operation)
+    _audit(operation)
     log.info("operation ended", operation=str(operation.pk), kind=operation.kind, state=str(state))
 
 
@@ -205,6 +213,24 @@ def _tell(operation: Operation) -> None:
         data["backup_id"] = operation.params["backup_id"]
     for event_type in types:
         webhook_emit(tenant=operation.tenant_id, event_type=event_type, data=data)
+
+
+def _audit(operation: Operation) -> None:
+    """Write the event of the end; that of the request said only that it began (`pending`)."""
+    is_done = operation.state == OperationState.SUCCEEDED
+    audit_write(
+        tenant_id=operation.tenant_id,
+        action="weftkit.operation.end",
+        initiator=operation.actor,
+        target=f"operations/{operation.pk}",
+        outcome="success" if is_done else "failure",
+        reason_code=REASONS[OperationState(operation.state)],
+        asked=Asked(
+            reason=operation.error_message or f"the operation was {operation.state}",
+            request_data={"kind": operation.kind, "instance": operation.instance.handle},
+            response_data={"state": str(operation.state), "code": operation.error_code},
+        ),
+    )
 
 
 def operation_keys_forget(*, before: datetime) -> int:

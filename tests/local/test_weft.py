@@ -145,6 +145,10 @@ def test_operations_are_listed_shown_and_waited_for(weft: Weft, shop: str) -> No
     found = weft.told("operations", "list", "--instance", shop, "--limit", "1")
     assert len(found) == 1
     oldest = weft.told("operations", "list", "--instance", shop)[-1]
+    narrowed = ("--instance", shop, "--kind", oldest["kind"], "--until", oldest["created_at"])
+    assert weft.told("operations", "list", *narrowed) == []
+    narrowed = (*narrowed[:4], "--since", oldest["created_at"])
+    assert oldest["id"] in [each["id"] for each in weft.told("operations", "list", *narrowed)]
     assert oldest["kind"] == "provision"
     assert "succeeded" in weft.said("operations", "wait", oldest["id"])
     assert oldest["steps"][0]["title"] in weft.said("operations", "show", oldest["id"])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, connections, transaction
+from django.db.models import QuerySet
 from django.test import Client
 
 from engines.kit.exchange import OBSERVED_CHANNEL
@@ -22,6 +23,7 @@ from engines.kit.records import InstanceRecord
 from tenants.accounts.actors import Actor
 from tenants.accounts.models import MemberRole, Membership, Tenant, User
 from tenants.accounts.services import tenant_create
+from tenants.audit.models import AuditEvent
 from tenants.iam.actors import actor_of_user
 from tenants.instances.files import file_append, file_create
 from tenants.instances.models import DataFile, Instance
@@ -168,3 +170,8 @@ def side_by_side(*calls: Callable[[], object]) -> list[object]:
     for thread in threads:
         thread.join(60)
     return outcomes
+
+
+def asked_for() -> QuerySet[AuditEvent]:
+    """Return the audit events, without those of the ends of operations: scenes are made by some."""
+    return AuditEvent.objects.exclude(body__action="weftkit.operation.end")

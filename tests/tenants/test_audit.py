@@ -12,10 +12,9 @@ from tenants.accounts.models import MemberRole
 from tenants.api.audited import CHANGING
 from tenants.api.urls import ADDRESSES
 from tenants.audit.actions import REQUESTS
-from tenants.audit.models import AuditEvent
 from tenants.iam.services import api_key_create
 from tenants.instances.models import Credential
-from tests.tenants.cast import PASSWORD, Cast, join, person, serving_instance, signed_in
+from tests.tenants.cast import PASSWORD, Cast, asked_for, join, person, serving_instance, signed_in
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +34,7 @@ def change(client: Client, method: str, path: str, body: Any = None, **headers: 
 
 def events(client: Client, tenant: str = "acme") -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = client.get(f"/api/v1/tenants/{tenant}/audit").json()["items"]
-    return items
+    return [item for item in items if item["action"] != "weftkit.operation.end"]
 
 
 def test_every_request_that_changes_something_is_registered() -> None:
@@ -63,7 +62,7 @@ def test_a_change_leaves_one_event_that_says_everything(cast: Cast) -> None:
         "initiator": "user:bob@example.org",
         "address": "127.0.0.1",
         "target": "instances/acme-shop",
-        "outcome": "success",
+        "outcome": "pending",
         "reason_code": 202,
         "request_id": "bobs-first",
         "is_data_event": False,
@@ -104,7 +103,7 @@ def test_a_change_that_breaks_at_its_end_leaves_neither_change_nor_event(
     answer = change(client, "POST", f"/instances/{instance.handle}/credentials", '{"role": "read"}')
     assert answer.status_code == 500
     assert Credential.objects.count() == 0
-    assert AuditEvent.objects.count() == 0
+    assert asked_for().count() == 0
 
 
 def test_a_repetition_answered_from_memory_leaves_no_second_event(cast: Cast) -> None:
@@ -119,7 +118,7 @@ def test_a_repetition_answered_from_memory_leaves_no_second_event(cast: Cast) ->
 
 def test_what_somebody_elses_tenant_refused_is_in_nobodys_events(cast: Cast) -> None:
     assert change(signed_in(cast.charlie), "POST", "/instances", "{}").status_code == 404
-    assert AuditEvent.objects.count() == 0
+    assert asked_for().count() == 0
 
 
 def test_each_tenant_sees_its_own_events_only(cast: Cast) -> None:
@@ -151,7 +150,7 @@ def test_no_event_holds_a_secret(cast: Cast) -> None:
     serving_instance(cast.acme)
     path = "/instances/acme-main/credentials"
     made = change(signed_in(cast.alice), "POST", path, f'{{"role": "{Role.READ.value}"}}').json()
-    event = AuditEvent.objects.get()
+    event = asked_for().get()
     assert made["password"] not in str(event.body)
     assert event.target == f"{path[1:]}/{made['id']}"
 

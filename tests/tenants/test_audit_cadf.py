@@ -17,11 +17,10 @@ from tenants.accounts.models import MemberRole
 from tenants.audit.actions import DATAPLANE, NAMES, VERBS, action_named
 from tenants.audit.cadf import CODE_SEVERITY, Facts, event_body, event_time
 from tenants.audit.details import ITEMS_MAX, TEXT_MAX, answer_details, request_details
-from tenants.audit.models import AuditEvent
 from tenants.audit.services import Asked, audit_take_in, audit_write
 from tenants.iam.services import api_key_create
 from tests.tenants.cadf_schema import faults
-from tests.tenants.cast import Cast, serving_instance, signed_in
+from tests.tenants.cast import Cast, asked_for, serving_instance, signed_in
 
 AT = datetime(2026, 11, 25, 4, 10, 0, 129_999, tzinfo=UTC)
 TENANT = UUID("0193b2f0-0000-7000-8000-000000000001")
@@ -167,7 +166,7 @@ def test_what_a_client_calls_itself_is_cut_and_made_storable(cast: Cast) -> None
         tenant_id=cast.acme.pk, action="weftkit.session.start", initiator="user:a\0b\udcff" * 99,
         target="console", asked=Asked(agent="x" * 9999, request_id="r\0" * 500),
     )  # fmt: skip
-    event = AuditEvent.objects.get()
+    event = asked_for().get()
     assert faults(event.body) == []
     assert event.body["initiator"]["id"].startswith("user:a?b?")
     assert len(event.body["correlationId"]) == 300
@@ -214,13 +213,11 @@ def test_no_secret_that_we_make_is_in_any_event(cast: Cast) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT string_agg(event::text, ' ') FROM audit_auditevent AS event")
         (everything,) = cursor.fetchone()
-    assert AuditEvent.objects.count() == 3
+    assert asked_for().count() == 3
     for secret in secrets:
         assert secret not in everything
         assert secret.rpartition("_")[2] not in everything
-    assert AuditEvent.objects.latest("event_id").body["initiator"]["credential"] == {
-        "type": "apikey"
-    }
+    assert asked_for().latest("event_id").body["initiator"]["credential"] == {"type": "apikey"}
 
 
 def hand_in(**told: Any) -> None:
@@ -233,14 +230,14 @@ def hand_in(**told: Any) -> None:
 
 def test_a_data_planes_event_becomes_cadf_of_the_tenant_that_owns_the_instance(cast: Cast) -> None:
     instance = serving_instance(cast.acme)
-    AuditEvent.objects.count()
+    asked_for().count()
     hand_in(
         action="weftkit.relational.session.start", instance_id=str(instance.pk), at=AT.timestamp(),
         tenant_id=str(cast.globex.pk), initiator="wk_abc", address="10.0.0.1", outcome="failure",
         reason_code=401, target="instances/acme-main", alike_left_out=7,
     )  # fmt: skip
     audit_take_in()
-    event = AuditEvent.objects.get()
+    event = asked_for().get()
     assert faults(event.body) == []
     # What the data plane says of the tenant is not believed.
     assert event.tenant_id == cast.acme.pk
@@ -265,6 +262,6 @@ def test_what_a_data_plane_tells_badly_is_kept_as_an_event_of_nobody(
 ) -> None:
     hand_in(**told)
     audit_take_in()
-    event = AuditEvent.objects.get()
+    event = asked_for().get()
     assert event.tenant_id is None
     assert [fault for fault in faults(event.body) if "name" not in fault] == []

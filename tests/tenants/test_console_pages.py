@@ -184,3 +184,38 @@ def test_a_list_of_operations_goes_on_page_by_page(cast: Cast) -> None:
     assert len(rows.findall(first)) == 25
     assert len(set(rows.findall(first)) | set(rows.findall(second))) == 31
     assert client.get("/t/acme/operations?cursor=nonsense").status_code == 404
+
+
+def test_operations_are_found_by_kind_state_and_time(cast: Cast) -> None:
+    instance = serving_instance(cast.acme)
+    now = timezone.now()
+    made = {}
+    for kind, state, days in (
+        ("export", "succeeded", 3),
+        ("export", "failed", 2),
+        ("import", "failed", 1),
+    ):
+        operation = Operation.objects.create(
+            tenant=cast.acme, instance=instance, kind=kind, state=state,
+            is_exclusive=False, progress_total=2, actor="test", deadline_at=now,
+        )  # fmt: skip
+        Operation.objects.filter(pk=operation.pk).update(created_at=now - timedelta(days=days))
+        made[days] = str(operation.pk)
+    client = signed_in(cast.bob)
+    moment = now - timedelta(days=2, hours=1)
+    cases = [
+        ("kind=export&state=", {3, 2}),
+        ("kind=export&state=failed", {2}),
+        ("state=failed&kind=", {2, 1}),
+        (f"since={moment:%Y-%m-%dT%H:%M}&until={moment + timedelta(days=1):%Y-%m-%dT%H:%M}", {2}),
+        (f"kind=import&until={moment:%Y-%m-%dT%H:%M}", set()),
+    ]
+    for query, days in cases:
+        page = client.get(f"/t/acme/operations?{query}").content.decode()
+        assert {each for each in made if made[each] in page} == days, query
+        asked = "&".join(each for each in query.split("&") if not each.endswith("="))
+        asked = re.sub(r"(T[0-9:]+)", r"\1Z", asked)
+        listed = client.get(f"/api/v1/tenants/acme/operations?{asked}").json()["items"]
+        found = {item["id"] for item in listed}
+        assert {each for each in made if made[each] in found} == days, asked
+    assert client.get("/api/v1/tenants/acme/operations?kind=dance").status_code == 400

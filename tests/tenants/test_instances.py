@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from engines import registry
 from tenants.accounts.services import tenant_create
-from tenants.audit.models import AuditEvent
 from tenants.core.errors import ConflictError, InvalidError, LimitError
 from tenants.instances import services
 from tenants.instances.models import Credential, Instance, InstanceStatus
@@ -22,6 +21,7 @@ from tenants.operations.runner import operation_run
 from tenants.operations.services import operation_reset
 from tests.tenants.cast import (
     Cast,
+    asked_for,
     make_instance,
     published,
     serving_instance,
@@ -213,7 +213,7 @@ def test_an_instance_is_purged_after_its_retention_and_not_before(cast: Cast) ->
     assert published(instance) is None
     assert Credential.objects.filter(instance=instance).count() == 0
     assert instance_list(tenant=cast.acme).count() == 0
-    (event,) = AuditEvent.objects.filter(tenant_id=cast.acme.pk)
+    (event,) = asked_for().filter(tenant_id=cast.acme.pk)
     assert (event.action, event.initiator) == ("weftkit.instance.purge", "system")
     # The name is free again, and the old row stays for usage.
     assert make_instance(cast.acme).instance.pk != instance.pk

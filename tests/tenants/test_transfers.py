@@ -19,7 +19,7 @@ from engines.kit.contract import Placement
 from engines.kit.tasks import Kind
 from tenants.audit.models import AuditEvent
 from tenants.core.errors import ConflictError, LimitError, LockedError, NotFoundError
-from tenants.instances import files
+from tenants.instances import depot, files
 from tenants.instances.models import DataFile, Instance
 from tenants.instances.services import instance_suspend
 from tenants.instances.transfers import instance_export, instance_import
@@ -146,10 +146,42 @@ def test_export_becomes_a_file_that_alice_downloads_and_the_record_says_so(
     assert got.headers["Content-Length"] == str(len(content))
     assert got.headers["ETag"] == f'"{digest}"'
     assert got.headers["Content-Disposition"].startswith('attachment; filename="acme-main-')
-    assert [event.body["action"] for event in AuditEvent.objects.order_by("event_id")] == [
+    told = list(AuditEvent.objects.order_by("event_id"))[1:]  # after the making of the instance
+    assert [event.body["action"] for event in told] == [
         "weftkit.instance.export",
+        "weftkit.operation.end",
         "weftkit.file.download",
     ]
+    began, ended, _ = told
+    assert (began.body["outcome"], began.body["reason"]["reasonCode"]) == ("pending", 202)
+    assert (ended.body["outcome"], ended.body["reason"]["reasonCode"]) == ("success", 200)
+    assert ended.target == f"operations/{operation.pk}"
+    assert (
+        ended.body["requestData"] | {"kind": "export", "instance": "acme-main"}
+        == ended.body["requestData"]
+    )
+
+
+def test_file_whose_bytes_are_gone_says_so_and_leaves_no_event(
+    cast: Cast, instance: Instance
+) -> None:
+    file = uploaded(instance, b"REDIS0009" + bytes(1000))
+    path = address(instance, f"files/{file.pk}/content")
+    alice = signed_in(cast.alice)
+    assert alice.get(path).status_code == 200
+    noted = AuditEvent.objects.count()
+    depot.content_remove(name=file.storage_name)
+    answer = alice.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (410, "gone")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert AuditEvent.objects.count() == noted
+    schema = alice.get("/api/v1/schema", {"format": "json"}).json()["paths"]
+    (operation,) = (
+        methods["get"]
+        for methods in schema.values()
+        if methods.get("get", {}).get("operationId") == "file_download"
+    )
+    assert "application/problem+json" in operation["responses"]["410"]["content"]
 
 
 def test_download_is_streamed_piece_by_piece_under_asgi(cast: Cast, instance: Instance) -> None:
