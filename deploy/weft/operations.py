@@ -27,7 +27,7 @@ def operations() -> None:
 @limit_option
 @json_option
 @with_session
-def list_(session: Session, instance: str | None, limit: int, **wanted: str | None) -> None:
+def list_(session: Session, /, instance: str | None, limit: int, **wanted: str | None) -> None:
     """List operations, newest first."""
     handle = session.handle(instance) if instance else None
     rows = session.api.items(session.path("operations"), limit, instance=handle, **wanted)
