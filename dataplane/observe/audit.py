@@ -1,9 +1,10 @@
 """Audit events on their way out: `ports.Audit` for engines, bounded in memory, disk and rate.
 
 An event waits in memory until the next flush, then in a spool file (fsync) until the database has
-it. Its UUID makes the insert repeatable. Events that say the same of the same address are let
-through `ALIKE_MAX` times a window; the next one after it tells how many were left out. Where none
-comes, and where there was no room, an event of its own tells it: `weftkit.<engine>.event.drop`.
+it. Its UUID makes the insert repeatable. Events that say the same of the same address (and of the
+same target, if it was done: whatever fails is tried with any name) are let through `ALIKE_MAX`
+times a window; the next one after it tells how many were left out. Where none comes, and where
+there was no room, an event of its own tells it: `weftkit.<engine>.event.drop`.
 
 Requests for data, where the instance's owner wants to be told of them, are counted by connection
 and class (`Watch`) and become one event each at the next flush, so that their number is exact and
@@ -34,7 +35,9 @@ SPOOL_FILES_MAX = 64
 BATCH_MAX = 1_000
 ALIKE_MAX = 10
 WINDOW_SECONDS = 10.0
-# Different (instance, action, address) that are told apart in one window.
+# Instance, action, address, and the target of what was done: events of one are alike.
+Alike = tuple[str, str, str, str]
+# How many are told apart in one window.
 ALIKE_KEYS_MAX = 10_000
 # CADF reason codes are those of HTTP.
 REASON_CODES = {Reason.RATE: 429, Reason.QUOTA: 402}
@@ -105,7 +108,7 @@ class AuditTrail:
         self._directory = directory
         self._clock = clock
         self._waiting: deque[dict[str, Any]] = deque()
-        self._alike: dict[tuple[str, str, str], int] = {}
+        self._alike: dict[Alike, int] = {}
         self._window_end = 0.0
         # Records of those of `_alike` of which something was left out.
         self._records: dict[str, InstanceRecord] = {}
@@ -146,7 +149,8 @@ class AuditTrail:
         is_data_event: bool = False,
     ) -> None:
         """Queue one event; never blocks, never raises."""
-        left_out = self._left_out((record.instance_id, action, address), record)
+        what = target if outcome == "success" else ""
+        left_out = self._left_out((record.instance_id, action, address, what), record)
         if left_out is None:
             metrics.AUDIT_EVENTS.labels("alike").inc()
             return
@@ -185,7 +189,7 @@ class AuditTrail:
             return []
         return [(event["event_id"], json.dumps(event)) for event in batch]
 
-    def _left_out(self, key: tuple[str, str, str], record: InstanceRecord) -> int | None:
+    def _left_out(self, key: Alike, record: InstanceRecord) -> int | None:
         """Return how many like this were left out before it, or None to leave it out too."""
         self._roll()
         seen = self._alike.get(key, 0)
@@ -210,7 +214,7 @@ class AuditTrail:
         self._alike = {
             key: ALIKE_MAX - seen for key, seen in self._alike.items() if seen > ALIKE_MAX
         }
-        for (instance_id, _, address), count in untold.items():
+        for (instance_id, _, address, _), count in untold.items():
             self._drop_event(self._records[instance_id], count, "alike", address)
         known = {key[0] for key in self._alike}
         self._records = {name: self._records[name] for name in self._records.keys() & known}

@@ -224,6 +224,19 @@ DATAPLANE: tuple[Action, ...] = (
     Action("statement.execute", message="run a command at", is_data=True),
     Action("statement.cancel", message="cancel a statement at"),
     Action("event.drop", message="leave out audit events of"),
+    # What clients do to the structure of an instance whose API has operations for that.
+    Action("backup.create", message="back up table"),
+    Action("backup.delete", message="delete table backup"),
+    Action("table.create"),
+    Action("table.delete"),
+    Action("table.restore"),
+    Action("table.update"),
+    Action("table-tag.add", severity=Severity.WARNING, message="tag table"),
+    Action("table-tag.remove", severity=Severity.WARNING, message="remove tags of table"),
+    Action("time-to-live.update", message="change time to live of table"),
+    # Of these there are only failures: the right to it was refused. Others are `statement`s.
+    Action("table.read"),
+    Action("table.write"),
 )
 
 

@@ -113,9 +113,12 @@ def message_of(facts: Facts) -> str:
 def resource_of(facts: Facts) -> str:
     """Return the name of what a target is: `acme-shop` of `instances/acme-shop/suspend`.
 
-    Names are the instance's handle and ids, which have digits; words of addresses have none.
+    Names are the instance's handle and ids, which have digits; words of addresses have none. Tables
+    are called as their owner likes.
     """
     segments = facts.target.split("/")
+    if segments[-2:-1] == ["tables"]:
+        return segments[-1]
     for segment in reversed(segments):
         if segment == facts.instance or any(letter.isdigit() for letter in segment):
             return segment

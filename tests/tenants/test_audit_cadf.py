@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import Client
 
 from engines import registry
+from engines.keyvalue.session.service import OPERATIONS
 from engines.kit.records import Role
 from tenants.accounts.models import MemberRole
 from tenants.audit.actions import DATAPLANE, NAMES, VERBS, action_named
@@ -52,6 +53,13 @@ def test_every_action_makes_a_cadf_event(name: str, outcome: str, code: int) -> 
 def test_how_grave_each_action_is_was_decided(name: str) -> None:
     known = action_named(name)
     assert known.verb in VERBS or known.severity is not None
+
+
+def test_what_clients_change_over_dynamodbs_api_is_registered() -> None:
+    told = {each.event for each in OPERATIONS.values() if each.event}
+    told |= {"table.read", "table.write"}
+    registered = {each.name for each in DATAPLANE if not each.is_data}
+    assert told == registered - {"session.start", "statement.cancel", "event.drop"}
 
 
 def test_the_whole_event_field_by_field() -> None:
@@ -142,6 +150,16 @@ def test_a_successs_severity_is_its_actions(action: str, severity: str) -> None:
         ("weftkit.operation.cancel", "operations/0193b2f0/cancel", "cancel operation 0193b2f0"),
         ("weftkit.audit-drain.delete", "audit/drains/0193b2f0", "delete audit drain 0193b2f0"),
         ("weftkit.session.start", "console", "sign in to console"),
+        (
+            "weftkit.keyvalue.table.create",
+            "instances/acme-shop/tables/orders",
+            "create table orders",
+        ),
+        (
+            "weftkit.keyvalue.backup.delete",
+            "instances/acme-shop/tables/orders/backups/0176-ab",
+            "delete table backup 0176-ab",
+        ),
     ],
 )  # fmt: skip
 def test_a_message_names_what_it_is_about(action: str, target: str, message: str) -> None:

@@ -3,6 +3,8 @@
 A connection is nobody's until one of its requests is proven. From then on it is one of its
 instance's connections, with an account that later requests of the same credential find again for
 the price of a look-up; a record that changes makes a new one necessary, or ends the connection.
+HTTP has no sign-in: for auditors a session of a credential begins with its first proven request on
+a connection, and ends with the connection.
 """
 
 from __future__ import annotations
@@ -137,7 +139,7 @@ class EngineHttpPorts:
         """Forget a connection, and give back what it was counted as."""
         del self._connections[connection.connection_id]
         for account in list(connection.accounts.values()):
-            self._dismiss(connection, account)
+            self._end(connection, account)
 
     def follow(self, old: InstanceRecord | None, new: InstanceRecord | None) -> None:
         """Hold connections and work against a change; a subscriber of the record table."""
@@ -151,7 +153,7 @@ class EngineHttpPorts:
                     continue
                 if self._objection(new, account.grant.credential, connection.address) is None:
                     continue
-                self._dismiss(connection, account)
+                self._end(connection, account)
                 connection.end_when_idle()
 
     def note_use(self) -> None:
@@ -192,7 +194,8 @@ class EngineHttpPorts:
         account = Account(Grant(Candidate(record, credential, is_mock=False), gate), state)
         connection.accounts[credential.key_id] = account
         tally_of(metrics.SIGN_INS, self._engine, "admitted").add()
-        self._audit(record, username, address)
+        if old is None:
+            self._audit(record, username, address, "start")
         self._note(account, services.clock.now(), always=True)
         return account
 
@@ -224,9 +227,15 @@ class EngineHttpPorts:
         if idlest is None or idlest.idle_s(now) < self._services.config.bounds.spare_after_s:
             return False
         for account in list(idlest.accounts.values()):
-            self._dismiss(idlest, account)
+            self._end(idlest, account)
         idlest.end_when_idle()
         return True
+
+    def _end(self, connection: HttpConnection, account: Account) -> None:
+        """Take an account away for good."""
+        self._dismiss(connection, account)
+        username = account.grant.credential.username
+        self._audit(account.state.record, username, connection.address, "end")
 
     def _dismiss(self, connection: HttpConnection, account: Account) -> None:
         """Take an account away; with the last one of an instance the connection is not its own."""
@@ -262,14 +271,15 @@ class EngineHttpPorts:
     def _audit_failure(
         self, record: InstanceRecord, username: str, address: Address, code: int
     ) -> None:
-        self._emit(record, username, address, "failure", code, is_data_event=False)
+        self._emit("start", record, username, address, "failure", code, is_data_event=False)
 
-    def _audit(self, record: InstanceRecord, username: str, address: Address) -> None:
+    def _audit(self, record: InstanceRecord, username: str, address: Address, verb: str) -> None:
         if record.audit_data_events:
-            self._emit(record, username, address, "success", 200, is_data_event=True)
+            self._emit(verb, record, username, address, "success", 200, is_data_event=True)
 
     def _emit(
         self,
+        verb: str,
         record: InstanceRecord,
         username: str,
         address: Address,
@@ -279,7 +289,7 @@ class EngineHttpPorts:
         is_data_event: bool,
     ) -> None:
         self._services.audit.emit(
-            f"weftkit.{record.engine}.session.start",
+            f"weftkit.{record.engine}.session.{verb}",
             record=record,
             initiator=username[:64],
             address=str(address),

@@ -80,7 +80,9 @@ async def _answer(service: Service, ports: HttpPorts, call: HttpCall) -> HttpAns
     try:
         body = _inflated(call)
         host = call.header("host") or ""
-        done = await service.perform(signed.grant, operation, signed.region, body, host)
+        done = await service.perform(
+            signed.grant, operation, signed.region, body, address=call.address, host=host
+        )
     except RequestError as error:
         answer = answers.failed(translated(error), content_type, operation)
         answer.error = error

@@ -90,6 +90,8 @@ class Context:
     has_work: bool = False
     # Tables that were known before: what is refused because of them may be refused in error.
     recalled: list[Known] = field(default_factory=list)
+    # Rights that were refused, for auditors: the action, and the table's name ("": all tables).
+    denied: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def record(self) -> InstanceRecord:
@@ -108,6 +110,7 @@ class Context:
     def authorize(self, name: str = "") -> None:
         """Raise DynamoError unless the action is allowed on a table ("": on all of them)."""
         if not self.grant.allows(self.action, name):
+            self.denied.add((self.action, name))
             raise access_denied(
                 f"User: {self.grant.credential.username} is not authorized to perform: "
                 f"dynamodb:{self.operation} on resource: {self.table_arn(name or '*')}"
@@ -117,6 +120,7 @@ class Context:
         """Raise DynamoError if the ARN of a table names another account; its region may be any."""
         for arn in arns:
             if arn.split(":", 5)[4] != self.account_id:
+                self.denied.add((self.action, ""))
                 raise access_denied(
                     f"User: {self.grant.credential.username} is not authorized to perform: "
                     f"dynamodb:{self.operation} on resource: {arn}"

@@ -20,10 +20,14 @@ Handler = Callable[[Context, Parsed], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Who handles an operation, and what it does to tables."""
+    """Who handles an operation, and what it does to tables.
+
+    `event` is what auditors are told of it, whoever asks (`telling`); "" for nothing.
+    """
 
     handler: Handler
     action: str
+    event: str = ""
 
 
 def _refused(what: str) -> Operation:

@@ -1,8 +1,9 @@
 """One request from its name to its answer: parse, handler, and once more if a table changed.
 
 `OPERATIONS` says who handles what and which action on tables that is (`engines/kit/iam`); the
-context asks for it at each table that a handler opens. A handler gets the context and the checked
-request, and returns the members of the answer, or its bytes where items are sent as stored.
+context asks for it at each table that a handler opens. It also says which of them auditors are told
+of; `telling` does so, here for all. A handler gets the context and the checked request, and returns
+the members of the answer, or its bytes where items are sent as stored.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from engines.keyvalue.session import (
     streams,
     table_updates,
     tables,
+    telling,
     transactions,
     ttl,
 )
@@ -41,7 +43,7 @@ from engines.keyvalue.session.context import (
 )
 from engines.keyvalue.session.elsewhere import OPERATIONS_ELSEWHERE, Answer, Handler, Operation
 from engines.kit.errors import Reason, RequestError
-from engines.kit.http.whole import HttpPorts
+from engines.kit.http.whole import Address, HttpPorts
 from engines.kit.ports import Grant
 
 RESHAPED_MAX = 8
@@ -52,11 +54,11 @@ OPERATIONS: Mapping[str, Operation] = {
     "BatchExecuteStatement": Operation(statement_batches.batch_execute_statement, READ),
     "BatchGetItem": Operation(batches.batch_get_item, READ),
     "BatchWriteItem": Operation(batches.batch_write_item, WRITE),
-    "CreateBackup": Operation(backups.create_backup, WRITE_STRUCTURE),
-    "CreateTable": Operation(tables.create_table, WRITE_STRUCTURE),
-    "DeleteBackup": Operation(backups.delete_backup, WRITE_STRUCTURE),
+    "CreateBackup": Operation(backups.create_backup, WRITE_STRUCTURE, "backup.create"),
+    "CreateTable": Operation(tables.create_table, WRITE_STRUCTURE, "table.create"),
+    "DeleteBackup": Operation(backups.delete_backup, WRITE_STRUCTURE, "backup.delete"),
     "DeleteItem": Operation(items.delete_item, WRITE),
-    "DeleteTable": Operation(tables.delete_table, WRITE_STRUCTURE),
+    "DeleteTable": Operation(tables.delete_table, WRITE_STRUCTURE, "table.delete"),
     "DescribeBackup": Operation(backups.describe_backup, READ_STRUCTURE),
     "DescribeEndpoints": Operation(settings.describe_endpoints, READ_STRUCTURE),
     "DescribeLimits": Operation(settings.describe_limits, READ_STRUCTURE),
@@ -75,15 +77,17 @@ OPERATIONS: Mapping[str, Operation] = {
     "ListTagsOfResource": Operation(settings.list_tags_of_resource, READ_STRUCTURE),
     "PutItem": Operation(items.put_item, WRITE),
     "Query": Operation(reads.query, READ),
-    "RestoreTableFromBackup": Operation(backups.restore_table_from_backup, WRITE_STRUCTURE),
+    "RestoreTableFromBackup": Operation(
+        backups.restore_table_from_backup, WRITE_STRUCTURE, "table.restore"
+    ),
     "Scan": Operation(reads.scan, READ),
-    "TagResource": Operation(settings.tag_resource, WRITE_STRUCTURE),
+    "TagResource": Operation(settings.tag_resource, WRITE_STRUCTURE, "table-tag.add"),
     "TransactGetItems": Operation(transactions.transact_get_items, READ),
     "TransactWriteItems": Operation(transactions.transact_write_items, WRITE),
-    "UntagResource": Operation(settings.untag_resource, WRITE_STRUCTURE),
+    "UntagResource": Operation(settings.untag_resource, WRITE_STRUCTURE, "table-tag.remove"),
     "UpdateItem": Operation(items.update_item, WRITE),
-    "UpdateTable": Operation(table_updates.update_table, WRITE_STRUCTURE),
-    "UpdateTimeToLive": Operation(ttl.update_time_to_live, WRITE_STRUCTURE),
+    "UpdateTable": Operation(table_updates.update_table, WRITE_STRUCTURE, "table.update"),
+    "UpdateTimeToLive": Operation(ttl.update_time_to_live, WRITE_STRUCTURE, "time-to-live.update"),
     **OPERATIONS_ELSEWHERE,
 }
 
@@ -96,7 +100,14 @@ class Service:
         self._tables: dict[str, Tables] = {}
 
     async def perform(
-        self, grant: Grant, operation: str, region: str, body: bytes, host: str = ""
+        self,
+        grant: Grant,
+        operation: str,
+        region: str,
+        body: bytes,
+        *,
+        address: Address,
+        host: str = "",
     ) -> bytes:
         """Perform an operation of a signed-in client and return the JSON of the answer.
 
@@ -118,9 +129,20 @@ class Service:
             action=entry.action,
             host=host,
         )
-        if parsed.table_arns:
-            context.check_accounts(parsed.table_arns)
-        answer = await _handled(entry.handler, context, parsed)
+        try:
+            if parsed.table_arns:
+                context.check_accounts(parsed.table_arns)
+            answer = await _handled(entry.handler, context, parsed)
+        except Exception as error:
+            if entry.event:
+                telling.tell(context, entry.event, parsed.fields, address, error)
+            raise
+        else:
+            if entry.event:
+                telling.tell(context, entry.event, parsed.fields, address)
+        finally:
+            if context.denied and not entry.event:
+                telling.tell_denied(context, address)
         if context.has_work:
             background.start(self._ports, grant.record)
         return answer if isinstance(answer, bytes) else orjson.dumps(answer)

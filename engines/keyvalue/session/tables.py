@@ -37,7 +37,7 @@ from engines.keyvalue.session.context import Context, Known
 from engines.keyvalue.session.work import BACKUP, has_work
 from engines.keyvalue.sql.sizes import sizes_of, sizes_statement
 from engines.keyvalue.storage import columns_ddl, drop_ddl, index_ddl, items_ddl, names
-from engines.kit.ports import Statements
+from engines.kit.ports import RequestClass, Statements
 from engines.kit.statement import Name, with_names
 
 TABLES_MAX = 2_500
@@ -73,6 +73,7 @@ async def create_table(context: Context, parsed: Parsed) -> dict[str, Any]:
         raise invalid_parameter(f"Number of tags exceeds the limit of {TAGS_MAX}")
     name, now = fields["TableName"], context.ports.clock.now()
     context.authorize(name)
+    await context.admit(RequestClass.WRITE, 1, grows=True)
     body = new_body(fields, str(uuid.uuid4()), now)
     table_id = secrets.randbits(63)
     stream = fields.get("StreamSpecification") or {}

@@ -79,6 +79,20 @@ def test_alike_events_are_cut_and_the_next_one_tells_how_many(tmp_path: Path) ->
     ]
 
 
+def test_what_was_done_to_different_targets_is_not_alike(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path, SteppedClock())
+    for outcome, code in (("success", 200), ("failure", 404)):
+        for number in range(ALIKE_MAX * 3):
+            trail.emit(
+                "weftkit.line.table.create", record=RECORD, initiator="wk_a", address="10.0.0.1",
+                outcome=outcome, reason_code=code, target=f"tables/{number}",
+            )  # fmt: skip
+    trail.spool()
+    outcomes = [event["outcome"] for event in events(trail)]
+    # Names are a client's to choose: with those that failed it could fill the trail.
+    assert outcomes == ["success"] * ALIKE_MAX * 3 + ["failure"] * ALIKE_MAX
+
+
 def test_what_waits_is_bounded(tmp_path: Path) -> None:
     trail = AuditTrail(tmp_path, SteppedClock())
     for number in range(WAITING_MAX + 5):

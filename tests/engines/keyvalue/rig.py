@@ -82,6 +82,16 @@ class Clock:
         return time.monotonic()
 
 
+class Told:
+    """`Audit`: keeps what it is told, newest last."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def emit(self, action: str, **told: Any) -> None:
+        self.events.append({"action": action, **told})
+
+
 class Rig:
     """`HttpPorts` of one worker, and a service over them for one instance."""
 
@@ -89,7 +99,7 @@ class Rig:
         self.record = record
         self.clock = Clock()
         self.gate = CountingGate()
-        self.audit: Any = None
+        self.audit = Told()
         self.directory: Any = None
         self._pool = pool
         self._locks: dict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -124,7 +134,9 @@ class Rig:
 
     async def perform(self, operation: str, **fields: Any) -> dict[str, Any]:
         """Perform an operation and return the answer, decoded."""
-        body = await self.service.perform(self.grant_, operation, REGION, orjson.dumps(fields))
+        body = await self.service.perform(
+            self.grant_, operation, REGION, orjson.dumps(fields), address=ADDRESS
+        )
         answer: dict[str, Any] = orjson.loads(body) if body else {}
         return answer
 

@@ -14,7 +14,7 @@ from engines.keyvalue.parse import requests
 from engines.keyvalue.session.elsewhere import OPERATIONS_ELSEWHERE
 from engines.keyvalue.session.service import OPERATIONS
 from tests.engines.keyvalue.made_tables import described, refused, table
-from tests.engines.keyvalue.rig import REGION, Rig, running
+from tests.engines.keyvalue.rig import ADDRESS, REGION, Rig, running
 from tests.servers import PostgresServer
 
 
@@ -71,7 +71,7 @@ async def test_limits_and_endpoints_are_those_of_the_instance(rig: Rig) -> None:
     limits = await rig.perform("DescribeLimits")
     assert limits["AccountMaxReadCapacityUnits"] == 80_000
     body = await rig.service.perform(
-        rig.grant_, "DescribeEndpoints", REGION, b"{}", "db.example:8000"
+        rig.grant_, "DescribeEndpoints", REGION, b"{}", address=ADDRESS, host="db.example:8000"
     )
     (endpoint,) = json.loads(body)["Endpoints"]
     assert endpoint["Address"] == "db.example:8000"
