@@ -94,7 +94,7 @@ screenshots: $(VENV)/dev.stamp ## a picture of each page at two widths: [SCREENS
 	@echo "the pictures are in $(SCREENSHOTS)"
 
 lock: $(VENV)/dev.stamp ## compile requirements/*.in again (needs uv)
-	for name in control dataplane dev native; do \
+	for name in control dataplane dev native awscli; do \
 	  uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --custom-compile-command "make lock" requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done

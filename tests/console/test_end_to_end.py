@@ -5,6 +5,7 @@ The browser does what a person does; drivers connect with what the pages show, a
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
 
+from tests.clients.keyvalue.aws_cli import run_shell
+from tests.clients.node.programs import run_source
 from tests.console.browser import Person, axe_violations, overflow_px, sign_in
 from tests.servers import wait_until
 from tests.stack import Stack
@@ -110,6 +113,27 @@ def test_from_an_empty_form_to_a_program_that_connects(owner: Person) -> None:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("PostgreSQL 18")
+
+
+def test_the_key_value_snippets_run_as_printed(owner: Person) -> None:
+    page = create_instance(owner, "carts", "Key-value")
+    create_credential(page, "demo-carts")
+    programs = {
+        name: str(page.locator(f"#snippet-{name}").text_content())
+        for name in ("boto3", "boto3-resource", "aws-sdk", "aws-cli")
+    }
+
+    def run(program: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    wait_until(lambda: run(programs["boto3"]).returncode == 0, "the new credential works", 10)
+    for name in ("boto3", "boto3-resource"):
+        done = run(programs[name])
+        assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert run_source(programs["aws-sdk"]) == []
+    done = run_shell(programs["aws-cli"])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"TableNames": []}
 
 
 def test_a_limit_that_is_hit_is_seen(owner: Person) -> None:

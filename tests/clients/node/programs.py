@@ -51,11 +51,20 @@ def installed_packages() -> Path:
 
 def run_program(name: str, **environment: str) -> dict[str, Any]:
     """Run `name` with `environment` and return the JSON object that it printed."""
+    printed: dict[str, Any] = _run([str(HERE / name)], environment)
+    return printed
+
+
+def run_source(text: str) -> Any:
+    """Run a program that is given as text and return the JSON that it printed."""
+    return _run(["-e", text], {})
+
+
+def _run(arguments: list[str], environment: dict[str, str]) -> Any:
     done = subprocess.run(
-        ["node", HERE / name],
+        ["node", *arguments],
         env={**os.environ, "NODE_PATH": str(installed_packages()), **environment},
         capture_output=True, text=True, timeout=RUN_SECONDS_MAX,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    printed: dict[str, Any] = json.loads(done.stdout)
-    return printed
+    return json.loads(done.stdout)
