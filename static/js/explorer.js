@@ -1,7 +1,13 @@
 // The SQL console in the browser: a draft that is never lost, running the selection, cancelling, and
-// results as CSV. Everything that reaches the server goes through HTMX.
+// results as CSV. For the other explorers: what was chosen on a list comes into view. Everything
+// that reaches the server goes through HTMX.
 (() => {
   "use strict";
+  document.body.addEventListener("htmx:afterSwap", (event) => {
+    if ("chosen" in event.target.dataset) {
+      event.target.closest("section").querySelector("h2").scrollIntoView({ block: "nearest" });
+    }
+  });
   const box = document.getElementById("sql");
   if (!box) return;
   const form = document.getElementById("sql-form");

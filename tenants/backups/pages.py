@@ -12,8 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from tenants.backups import selection
 from tenants.backups.models import Backup, BackupState, Cadence
 from tenants.backups.selectors import backup_get, backup_list, schedule_find
+from tenants.backups.ways import way_of
 from tenants.console.instance_view import InstanceView
-from tenants.core.errors import NotFoundError
+from tenants.core.errors import ConflictError, NotFoundError
+from tenants.instances.models import Instance
 
 AT_A_MOMENT = "moment"
 WEEKDAYS = [
@@ -114,6 +116,7 @@ class BackupsView(InstanceView):
             "backups": backups,
             "pager": pager,
             "schedule": schedule,
+            "refusal": _refusal(self.instance),
             "window": selection.window_of(instance=self.instance),
             "form": BackupForm(),
             "schedule_form": ScheduleForm(initial=initial, engine=self.instance.engine),
@@ -182,3 +185,12 @@ class BackupDeleteView(_BackupVerbView):
 def _title(row: Backup) -> str:
     label = f", {row.label}" if row.label else ""
     return f"{row.kind} of {row.created_at:%Y-%m-%d %H:%M:%S} UTC{label}"
+
+
+def _refusal(instance: Instance) -> str:
+    """Say why there are no backups of this engine; "" if there are."""
+    try:
+        way_of(instance)
+    except ConflictError as error:
+        return f"There is no way yet to make any: {error.message}."
+    return ""

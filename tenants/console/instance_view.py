@@ -16,6 +16,7 @@ from tenants.console.explorer.access import role_of
 from tenants.console.navigation import Link
 from tenants.console.page_view import ConsoleView
 from tenants.console.selectors import operation_running, state_of
+from tenants.instances.cells import has_schema
 from tenants.instances.models import Instance
 from tenants.instances.selectors import instance_get
 
@@ -35,7 +36,13 @@ class Tab:
 TABS: tuple[Tab, ...] = (
     Tab("Connect", "instance", "instances.read"),
     Tab("Metrics", "instance-metrics", "usage.read"),
-    Tab("Data", "instance-data", "instances.read", frozenset({"inmemory", "relational"}), True),
+    Tab(
+        "Data",
+        "instance-data",
+        "instances.read",
+        frozenset({"inmemory", "keyvalue", "relational"}),
+        True,
+    ),
     Tab("Credentials", "instance-credentials", "credentials.read"),
     Tab("Backups", "instance-backups", "backups.read"),
     Tab("Operations", "instance-operations", "operations.read"),
@@ -59,6 +66,7 @@ class InstanceView(ConsoleView):
             "instance": self.instance,
             "state": state_of(self.instance),
             "engine": registry.load(self.instance.engine),
+            "has_server": not has_schema(self.instance.engine),
             "rights": rights,
             "tabs": self._tabs(rights),
             "running": operation_running(self.instance) if "operations.read" in rights else None,

@@ -17,6 +17,7 @@ from tenants.billing.models import Notice
 from tenants.billing.months import month_after, month_start
 from tenants.billing.selectors import currency_now, notice_list
 from tenants.console.explorer.access import MADE_BY
+from tenants.instances.cells import has_schema
 from tenants.instances.models import Credential, Instance, InstanceStatus
 from tenants.instances.selectors import instance_list
 from tenants.operations.models import LIVE, Operation, OperationState
@@ -158,7 +159,7 @@ def start_of(instances: list[Instance]) -> Start:
 
 
 def gauges_of(instance: Instance) -> list[Gauge]:
-    """Return what of its plan an instance uses: units of the last minutes, storage, memory."""
+    """Return what of its plan an instance uses: units, storage, and memory if it has a server."""
     limits = limits_of(plan=instance.plan, blocks=instance.blocks, engine=instance.engine)
     observed = observed_get(instance_id=instance.pk) or Observed(0, "", "", 0, 0)
     used = _units_per_second(instance)
@@ -167,6 +168,8 @@ def gauges_of(instance: Instance) -> list[Gauge]:
         for name in CLASSES
     ]
     storage = Gauge("Storage", observed.storage_bytes, limits.storage_bytes, "bytes")
+    if has_schema(instance.engine):
+        return [*units, storage]
     return [*units, storage, Gauge("Memory", observed.memory_bytes, limits.memory_bytes, "bytes")]
 
 

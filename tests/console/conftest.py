@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tenants.accounts.models import User
 from tests.console.browser import CHROMIUM, Person, sign_in
 from tests.servers import PostgresServer, RedisServer
+from tests.stack import Stack
 from tests.tenants.conftest import cast, django_db_modify_db_settings, lasting_cast
 from tests.tenants.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, providing
 from tests.web import run_web
@@ -88,3 +89,19 @@ def browse(live: str, chromium: Browser, lasting_cast: Any) -> Iterator[Browse]:
     for person in people:
         person.context.close()
     assert not [fault for person in people for fault in person.faults]
+
+
+@pytest.fixture
+def owner(stack: Stack, chromium: Browser) -> Iterator[Person]:
+    """The owner of `demo`, signed in through the form."""
+    console = stack.document["console"]
+    person = sign_in(chromium, console["url"].rstrip("/"), None)
+    page = person.open("/sign-in")
+    page.get_by_label("E-mail").fill(console["user"])
+    page.get_by_label("Password", exact=True).fill(console["password"])
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.wait_for_url("**/t/demo/")
+    page.close()
+    yield person
+    person.context.close()
+    assert not person.faults

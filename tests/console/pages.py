@@ -1,7 +1,8 @@
 """The pages that are looked at: by axe-core, for their width, and for screenshots. Add yours.
 
 An address is below `/t/acme/`; `{instance}` is the handle of a relational instance in service,
-`{cache}` of an inmemory one. `seed` is called once before, for what must be there to be seen.
+`{cache}` of an inmemory one, `{items}` of a keyvalue one. `seed` is called once before, for what
+must be there to be seen.
 """
 
 from __future__ import annotations
@@ -158,6 +159,11 @@ PAGES = [
     Look("instance-restore", "instances/{cache}/restore", seed=backup),
     Look("instance-credentials", "instances/{instance}/credentials"),
     Look("instance-credentials-empty", "instances/{cache}/credentials"),
+    Look("instance-keyvalue", "instances/{items}"),
+    Look("instance-keyvalue-backups", "instances/{items}/backups"),
+    Look("instance-keyvalue-credentials", "instances/{items}/credentials"),
+    Look("instance-keyvalue-metrics", "instances/{items}/metrics"),
+    Look("instance-keyvalue-settings", "instances/{items}/settings"),
     Look("instance-operations", "instances/{instance}/operations"),
     Look("instance-settings", "instances/{instance}/settings"),
     Look("operations", "operations"),

@@ -9,10 +9,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import psycopg
-import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
 
@@ -26,22 +24,6 @@ from tests.stack import Stack
 READY_MS = 60_000
 # Usage is taken in every five seconds.
 USAGE_MS = 30_000
-
-
-@pytest.fixture
-def owner(stack: Stack, chromium: Browser) -> Iterator[Person]:
-    """The owner of `demo`, signed in through the form."""
-    console = stack.document["console"]
-    person = sign_in(chromium, console["url"].rstrip("/"), None)
-    page = person.open("/sign-in")
-    page.get_by_label("E-mail").fill(console["user"])
-    page.get_by_label("Password", exact=True).fill(console["password"])
-    page.get_by_role("button", name="Sign in", exact=True).click()
-    page.wait_for_url("**/t/demo/")
-    page.close()
-    yield person
-    person.context.close()
-    assert not person.faults
 
 
 def create_instance(

@@ -39,9 +39,12 @@ def _no_patience(settings: Any) -> None:
 def test_a_page_is_accessible_and_fits(browse: Browse, lasting_cast: Cast, look: Look) -> None:
     main = serving_instance(lasting_cast.acme)
     cache = serving_instance(lasting_cast.acme, "cache", engine="inmemory")
+    items = serving_instance(lasting_cast.acme, "items", engine="keyvalue")
     look.seed(lasting_cast)
     credential_create(instance=main, actor="test", role=Role.WRITE, label="web shop")
-    address = f"/t/{look.tenant}/" + look.address.format(instance=main.handle, cache=cache.handle)
+    address = f"/t/{look.tenant}/" + look.address.format(
+        instance=main.handle, cache=cache.handle, items=items.handle
+    )
     person = browse(getattr(lasting_cast, look.person, None))
     person.expected_statuses = {look.status} - {200}
     page = person.open(address)

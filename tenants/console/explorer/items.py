@@ -5,13 +5,16 @@ Items are DynamoDB's JSON on both sides: `{"id": {"S": "x"}}`.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import botocore.config
+import botocore.loaders
 import botocore.session
 from botocore.exceptions import ClientError
 
@@ -28,7 +31,11 @@ _CONFIG = botocore.config.Config(
     read_timeout=TIMEOUT_SECONDS,
     retries={"total_max_attempts": 1},
     user_agent_extra="weftkit-console",
+    # What is wrong with a request, the engine says in DynamoDB's words.
+    parameter_validation=False,
 )
+# Keeps the service model between requests; reading it takes longer than most of them.
+_LOADER = botocore.loaders.Loader()
 # What a sort key can be asked with: words of the form -> expression over #s, :s and :t.
 SORT_TESTS: Mapping[str, str] = {
     "=": "#s = :s",
@@ -50,6 +57,7 @@ FILTER_TESTS: Mapping[str, str] = {
     "is absent": "attribute_not_exists(#f)",
 }
 _WITHOUT_VALUE = frozenset({"exists", "is absent"})
+_KINDS = frozenset({"S", "N", "BOOL"})
 T = TypeVar("T")
 
 
@@ -59,6 +67,14 @@ class Key:
 
     index: str  # "" for the table's own
     attributes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableNames:
+    """Some names of tables, and the last of them if there are more."""
+
+    names: Sequence[str]
+    last: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +122,9 @@ class Items:
 
     def __init__(self, access: Access, *, tls: bool = False) -> None:
         self._access = access
-        self._client: Any = botocore.session.Session().create_client(
+        session = botocore.session.Session()
+        session.register_component("data_loader", _LOADER)
+        self._client: Any = session.create_client(
             "dynamodb",
             region_name=REGION,
             endpoint_url=f"http{'s' if tls else ''}://{access.host}:{access.port}",
@@ -118,10 +136,11 @@ class Items:
     def close(self) -> None:
         self._client.close()
 
-    def tables(self) -> list[str]:
-        """Return the names of the first tables."""
-        answer = self._asked(lambda: self._client.list_tables(Limit=TABLES_MAX))
-        return list(answer["TableNames"])
+    def tables(self, start: str = "") -> TableNames:
+        """Return the names of the tables after `start`."""
+        request = {"Limit": TABLES_MAX} | ({"ExclusiveStartTableName": start} if start else {})
+        answer = self._asked(lambda: self._client.list_tables(**request))
+        return TableNames(answer["TableNames"], answer.get("LastEvaluatedTableName", ""))
 
     def table(self, name: str) -> TableShown:
         """Return what a table is made of."""
@@ -168,16 +187,22 @@ class Items:
         return found
 
     def put(self, table: TableShown, item: Mapping[str, Any], *, is_new: bool) -> None:
-        """Write an item: a new one only where there is none, a changed one only where it is."""
+        """Write an item: a new one only where there is none, a changed one only where it is.
+
+        `item` is sent as it stands: botocore has no words for a type that there is not.
+        """
         test = "attribute_not_exists" if is_new else "attribute_exists"
-        self._asked(
-            lambda: self._client.put_item(
-                TableName=table.name,
-                Item=item,
-                ConditionExpression=f"{test}(#k)",
-                ExpressionAttributeNames={"#k": table.keys[0].attributes[0][0]},
-            )
+        request = {
+            "TableName": table.name,
+            "Item": item,
+            "ConditionExpression": f"{test}(#k)",
+            "ExpressionAttributeNames": {"#k": table.keys[0].attributes[0][0]},
+        }
+        body = json.dumps(request).encode()
+        self._client.meta.events.register(
+            "before-call.dynamodb.PutItem", lambda params, **_: params.update(body=body)
         )
+        self._asked(lambda: self._client.put_item(TableName=table.name, Item={}))
 
     def delete(self, table: str, key: Mapping[str, Any]) -> None:
         """Delete an item; it may be gone already."""
@@ -228,14 +253,10 @@ def _request(key: Key, wanted: Search) -> dict[str, Any]:
     if wanted.partition:
         request["KeyConditionExpression"] = _key_condition(key, wanted, names, values)
         request["ScanIndexForward"] = not wanted.is_descending
+    elif wanted.sort or wanted.is_descending:
+        raise InvalidError("a sort key and an order go with a partition key: a scan has neither")
     if wanted.filter_name:
-        test = FILTER_TESTS.get(wanted.filter_test)
-        if test is None or wanted.filter_type not in ("S", "N", "BOOL"):
-            raise InvalidError("this filter is none of ours")
-        request["FilterExpression"] = test
-        names["#f"] = wanted.filter_name
-        if wanted.filter_test not in _WITHOUT_VALUE:
-            values[":f"] = typed(wanted.filter_type, wanted.filter_value)
+        request["FilterExpression"] = _filter(wanted, names, values)
     if names:
         request["ExpressionAttributeNames"] = names
     if values:
@@ -243,14 +264,26 @@ def _request(key: Key, wanted: Search) -> dict[str, Any]:
     return request
 
 
+def _filter(wanted: Search, names: dict[str, str], values: dict[str, Any]) -> str:
+    test = FILTER_TESTS.get(wanted.filter_test)
+    if test is None or wanted.filter_type not in _KINDS:
+        raise InvalidError("this filter is none of ours")
+    names["#f"] = wanted.filter_name
+    if wanted.filter_test not in _WITHOUT_VALUE:
+        values[":f"] = typed(wanted.filter_type, wanted.filter_value)
+    return test
+
+
 def _key_condition(key: Key, wanted: Search, names: dict[str, str], values: dict[str, Any]) -> str:
     (name, kind), *rest = key.attributes
     names["#p"], values[":p"] = name, typed(kind, wanted.partition)
-    if not wanted.sort or not rest:
+    if not wanted.sort:
         return "#p = :p"
     test = SORT_TESTS.get(wanted.sort_test)
     if test is None:
         raise InvalidError("this condition is none of ours")
+    if not rest:
+        raise InvalidError("this key has no sort key")
     name, kind = rest[0]
     names["#s"], values[":s"] = name, typed(kind, wanted.sort)
     if ":t" in test:
@@ -259,7 +292,15 @@ def _key_condition(key: Key, wanted: Search, names: dict[str, str], values: dict
 
 
 def typed(kind: str, text: str) -> dict[str, Any]:
-    """Return the attribute value that a form's text stands for."""
+    """Return the attribute value that a form's text stands for; bytes are written in base64."""
     if kind == "BOOL":
-        return {"BOOL": text.strip().lower() == "true"}
+        word = text.strip().lower()
+        if word not in ("true", "false"):
+            raise InvalidError("a truth value is true or false")
+        return {"BOOL": word == "true"}
+    if kind == "B":
+        try:
+            return {"B": base64.b64decode(text.strip(), validate=True)}
+        except ValueError as error:
+            raise InvalidError("a binary key is written in base64") from error
     return {kind: text.strip() if kind == "N" else text}

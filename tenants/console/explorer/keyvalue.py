@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +20,16 @@ from tenants.core.errors import ForbiddenError, InvalidError
 JSON_CHARACTERS_MAX = 2_000_000
 PREVIEW_CHARACTERS = 160
 FIELD_CHARACTERS_MAX = 4096
+# The fields of the query builder, which the buttons below its answer send again.
+SEARCH = (
+    "table", "index", "partition", "sort_test", "sort", "sort_end",
+    "filter_name", "filter_test", "filter_type", "filter_value", "order",
+)  # fmt: skip
+# What DynamoDB does not say: which condition the console has set.
+MEANT = {
+    "ConditionalCheckFailedException": "A new item needs a key that no item has, and a changed"
+    " one the key that it had.",
+}
 
 
 class ItemExplorer(Explorer):
@@ -39,12 +48,17 @@ class ItemExplorer(Explorer):
                 return deed(self, request, client)
         except ClientError as error:
             detail = error.response["Error"]
-            return self._failed(f"{detail['Code']}: {detail.get('Message', '')}")
+            code = detail["Code"]
+            said = f"{code}: {detail.get('Message', '')}"
+            return self._failed(request, f"{said}. {MEANT[code]}" if code in MEANT else said)
         except BotoCoreError as error:
-            return self._failed(str(error))
+            return self._failed(request, str(error))
+        except InvalidError as error:
+            return self._failed(request, error.message)
 
     def _tables(self, request: HttpRequest, client: Items) -> HttpResponse:
-        context = {"tables": client.tables(), "tables_max": items.TABLES_MAX}
+        start = _field(request, "start")
+        context = {"tables": client.tables(start), "is_first": not start}
         return self.answer(context, template="console/data_tables_part.html")
 
     def _table(self, request: HttpRequest, client: Items) -> HttpResponse:
@@ -74,8 +88,9 @@ class ItemExplorer(Explorer):
             "rows": rows,
             "scanned": page.scanned,
             "units": page.units,
+            "search": [(name, _field(request, name)) for name in SEARCH if name in request.POST],
+            "here": request.POST.get("start", ""),
             "start": _packed(page.last) if page.last else "",
-            "is_first": wanted.start is None,
         }
         return self.answer(context, template="console/data_items_part.html")
 
@@ -83,33 +98,49 @@ class ItemExplorer(Explorer):
         table, key = _field(request, "table"), _unpacked(request.POST.get("key", ""))
         return self._item(table, key, client.item(table, key))
 
+    def _new(self, request: HttpRequest, client: Items) -> HttpResponse:
+        table = client.table(_field(request, "table"))
+        pattern = {name: {kind: ""} for name, kind in table.keys[0].attributes}
+        return self._item(table.name, {}, pattern)
+
     def _put(self, request: HttpRequest, client: Items) -> HttpResponse:
         table = client.table(_field(request, "table"))
         item = _item_of(request.POST.get("item", ""))
         client.put(table, item, is_new=request.POST.get("is_new") == "1")
-        names = [name for name, _ in table.keys[0].attributes]
-        key = {name: item[name] for name in names}
-        return self.view.toast(self._item(table.name, key, client.item(table.name, key)), "Saved")
+        key = {name: _with_bytes(item[name]) for name, _ in table.keys[0].attributes}
+        return self._changed(self._item(table.name, key, client.item(table.name, key)), "Saved")
 
     def _delete(self, request: HttpRequest, client: Items) -> HttpResponse:
         client.delete(_field(request, "table"), _unpacked(request.POST.get("key", "")))
         answer = self.answer({"is_deleted": True}, template="console/data_item_part.html")
-        return self.view.toast(answer, "Deleted")
+        return self._changed(answer, "Deleted")
 
     def _item(
         self, table: str, key: Mapping[str, Any], item: Mapping[str, Any] | None
     ) -> HttpResponse:
+        """Answer an item to look at or change; without a key it is the beginning of a new one."""
         context = {
             "table_name": table,
-            "key": _packed(key),
+            "key": _packed(key) if key else "",
             "text": None if item is None else _json(item, indent=2),
             "may_write": self._may_write,
         }
         return self.answer(context, template="console/data_item_part.html")
 
-    def _failed(self, message: str) -> HttpResponse:
+    def _changed(self, answer: HttpResponse, text: str) -> HttpResponse:
+        """Say what was done, and have the list read again."""
+        self.view.toast(answer, text)
+        said = json.loads(answer.headers["HX-Trigger"])
+        answer.headers["HX-Trigger"] = json.dumps({**said, "items-changed": True})
+        return answer
+
+    def _failed(self, request: HttpRequest, message: str) -> HttpResponse:
+        """Say what was refused; what was written to be saved stays as it is."""
         context = {"failure": message[:1000]}
-        return self.answer(context, template="console/data_item_part.html", status=422)
+        answer = self.answer(context, template="console/data_item_part.html", status=422)
+        if request.POST.get("do") == "put":
+            answer.headers["HX-Retarget"] = "#item-failure"
+        return answer
 
     @property
     def _may_write(self) -> bool:
@@ -117,6 +148,7 @@ class ItemExplorer(Explorer):
 
     deeds: Mapping[str, Callable[[ItemExplorer, HttpRequest, Items], HttpResponse]] = {
         "delete": _delete,
+        "new": _new,
         "put": _put,
         "search": _search,
         "show": _show,
@@ -125,7 +157,7 @@ class ItemExplorer(Explorer):
     }
 
 
-CHANGES = frozenset({ItemExplorer._delete, ItemExplorer._put})
+CHANGES = frozenset({ItemExplorer._delete, ItemExplorer._new, ItemExplorer._put})
 
 
 def _search_of(request: HttpRequest) -> Search:
@@ -159,23 +191,19 @@ def _item_of(text: str) -> dict[str, Any]:
         raise InvalidError(f"at most {JSON_CHARACTERS_MAX} characters")
     try:
         item = json.loads(text, parse_constant=_no_constant)
-        return {name: _with_bytes(value) for name, value in item.items()}
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidError('this is no item in DynamoDB\'s JSON: {"id": {"S": "x"}}') from error
+    except json.JSONDecodeError as error:
+        raise InvalidError(f"this is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidError("this is no JSON that an item can be") from error
+    if not isinstance(item, dict):
+        raise InvalidError('an item is an object: {"id": {"S": "x"}}')
+    return item
 
 
 def _with_bytes(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn base64 into bytes, as the client wants binary."""
+    """Turn a key's base64 into bytes, as the client wants binary."""
     ((kind, content),) = value.items()
-    if kind == "B":
-        return {kind: base64.b64decode(content, validate=True)}
-    if kind == "BS":
-        return {kind: [base64.b64decode(each, validate=True) for each in content]}
-    if kind == "M":
-        return {kind: {name: _with_bytes(each) for name, each in content.items()}}
-    if kind == "L":
-        return {kind: [_with_bytes(each) for each in content]}
-    return {kind: content}
+    return {kind: base64.b64decode(content, validate=True) if kind == "B" else content}
 
 
 def _json(value: Any, indent: int | None = None) -> str:
@@ -197,8 +225,9 @@ def _packed(key: Mapping[str, Any]) -> str:
 
 def _unpacked(word: str) -> dict[str, Any]:
     try:
-        return _item_of(base64.urlsafe_b64decode(word.encode()).decode())
-    except (binascii.Error, UnicodeError) as error:
+        key = _item_of(base64.urlsafe_b64decode(word.encode()).decode())
+        return {name: _with_bytes(value) for name, value in key.items()}
+    except (AttributeError, TypeError, ValueError) as error:  # binascii's and Unicode's are such
         raise InvalidError("this is no key of ours") from error
 
 
