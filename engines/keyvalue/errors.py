@@ -110,7 +110,7 @@ def translated(error: RequestError) -> DynamoError:
 
 def _sentence(error: RequestError) -> str:
     """Return message and hint; the body of an error has one place for both."""
-    return " ".join(filter(None, (error.message, error.hint)))
+    return f"{error.message}. {error.hint}" if error.message and error.hint else error.message
 
 
 def validation(message: str) -> DynamoError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -11,8 +12,10 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 import redis
+from botocore.exceptions import ClientError
 
 from tests.admin import Admin
+from tests.clients.keyvalue.stack_clients import SESSIONS, client_of, refusal
 from tests.servers import wait_until
 from tests.stack import Connection
 
@@ -59,10 +62,34 @@ def _redis_reader(row: Connection, held: ExitStack) -> Callable[[], float | None
     return read
 
 
-READERS = {"relational": _postgres_reader, "inmemory": _redis_reader}
+def _dynamodb_reader(row: Connection, held: ExitStack) -> Callable[[], float | None]:
+    client = held.enter_context(contextlib.closing(client_of(row)))
+    wait_until(lambda: refusal(row) == "", "the new key works")
+    if not client.list_tables()["TableNames"]:
+        client.create_table(TableName="sessions", **SESSIONS)
+
+    def read() -> float | None:
+        try:
+            client.get_item(
+                TableName="sessions", Key={"sessionId": {"S": "k"}}, ConsistentRead=True
+            )
+        except ClientError as refused:
+            assert refused.response["Error"]["Code"] == "ThrottlingException"
+            assert "20 read units per second" in str(refused)
+            return _retry_after(str(refused))
+        return None
+
+    return read
 
 
-@pytest.mark.parametrize("engine", ["relational", "inmemory"])
+READERS = {
+    "relational": _postgres_reader,
+    "inmemory": _redis_reader,
+    "keyvalue": _dynamodb_reader,
+}
+
+
+@pytest.mark.parametrize("engine", READERS)
 def test_the_allowed_rate_is_the_plans_and_every_unit_is_metered(admin: Admin, engine: str) -> None:
     row = admin.new_instance(engine, plan="lite")
     allowed: list[float] = []
