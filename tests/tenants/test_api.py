@@ -354,6 +354,7 @@ def test_the_catalogue_lists_engines_and_plans(cast: Cast, script: Script) -> No
     engines = script.client.get("/api/v1/engines").json()["items"]
     assert {engine["name"]: engine["port"] for engine in engines} == {
         "inmemory": 6379,
+        "keyvalue": 8000,
         "relational": 5432,
     }
     plans = script.client.get("/api/v1/plans").json()["items"]
