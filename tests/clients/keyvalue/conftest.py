@@ -1,4 +1,4 @@
-"""boto3 against a data plane of two workers."""
+"""boto3 against a data plane of two workers, which has anonymous access to `default`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from tests.dataplane.keyvalue_plane import keyvalue_plane
 from tests.dataplane.plane import Plane
 from tests.servers import PostgresServer, RedisServer, temporary_home
 
+ANONYMOUS = "[keyvalue]\nanonymous = true\n"
+
 
 @pytest.fixture(scope="package")
 def plane(postgres: PostgresServer, redis: RedisServer) -> Iterator[Plane]:
     with (
         temporary_home("wkd") as home,
         keyvalue_plane(
-            home, postgres, redis, "kv_boto3", workers=2, intervals={"look_s": 0.25}
+            home,
+            postgres,
+            redis,
+            "kv_boto3",
+            workers=2,
+            intervals={"look_s": 0.25},
+            toml=ANONYMOUS,
         ) as plane,
     ):
         yield plane

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -26,9 +25,9 @@ from tests.clients.keyvalue.stack_clients import (
     make_table,
     new_instance,
 )
-from tests.dataplane.keyvalue_plane import access_key, keyvalue_plane
+from tests.dataplane.keyvalue_plane import access_key
 from tests.dataplane.keyvalue_plane import new_instance as new_record
-from tests.servers import PostgresServer, RedisServer, temporary_home
+from tests.dataplane.plane import Plane
 from tests.stack import Connection
 
 pytestmark = pytest.mark.stack
@@ -55,18 +54,13 @@ def known(admin: Admin) -> Connection:
 
 
 @pytest.fixture(scope="module")
-def anybody(postgres: PostgresServer, redis: RedisServer) -> Iterator[Connection]:
+def anybody(plane: Plane) -> Connection:
     """The default instance of `default`, with keys that are nobody's."""
-    toml = "[keyvalue]\nanonymous = true\n"
-    with (
-        temporary_home("wkd") as home,
-        keyvalue_plane(home, postgres, redis, "kv_any", workers=2, toml=toml) as plane,
-    ):
-        record = new_record(plane, access_key(), tenant="default", is_default=True)
-        asyncio.run(plane.know(record))
-        yield Connection(
-            "default", "keyvalue", "default-keyvalue", "", "localhost", plane.port, "any", "any"
-        )
+    record = new_record(plane, access_key(), tenant="default", is_default=True)
+    asyncio.run(plane.know(record))
+    return Connection(
+        "default", "keyvalue", "default-keyvalue", "", "localhost", plane.port, "any", "any"
+    )
 
 
 @pytest.fixture(scope="module", params=["known", "anybody"])
