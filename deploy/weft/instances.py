@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -17,6 +18,8 @@ from deploy.weft.words import (
 )
 
 COLUMNS = ("handle", "engine", "plan", "blocks", "status", "server_state", "created_at")
+# Engines whose clients sign requests: an access key, and an endpoint without it.
+SIGNED = frozenset({"keyvalue"})
 
 
 @click.group()
@@ -102,9 +105,20 @@ def connect(session: Session, name: str, user: str | None, new: bool, role: str)
     if session.as_json:
         show_thing(session, reach)
         return
-    click.echo(reach["uri"])
+    if session.api.get(session.instance(name))["engine"] in SIGNED:
+        _show_access_key(reach)
+    else:
+        click.echo(reach["uri"])
     if not new:
         remark("the password is the credential's own; --new makes one")
+
+
+def _show_access_key(reach: Mapping[str, Any]) -> None:
+    """Print what AWS' programs take from their environment: an endpoint alone lets nobody in."""
+    click.echo(f"AWS_ENDPOINT_URL_DYNAMODB={reach['uri']}")
+    click.echo(f"AWS_ACCESS_KEY_ID={reach['username']}")
+    click.echo(f"AWS_SECRET_ACCESS_KEY={reach.get('password', 'PASSWORD')}")
+    click.echo("AWS_DEFAULT_REGION=us-east-1")
 
 
 @instances.command()

@@ -5,7 +5,9 @@
   "use strict";
   document.body.addEventListener("htmx:afterSwap", (event) => {
     if ("chosen" in event.target.dataset) {
-      event.target.closest("section").querySelector("h2").scrollIntoView({ block: "nearest" });
+      const title = event.target.closest("section").querySelector("h2");
+      const { top } = title.getBoundingClientRect();
+      if (top < 0 || top > innerHeight / 2) title.scrollIntoView({ block: "start" });
     }
   });
   const box = document.getElementById("sql");

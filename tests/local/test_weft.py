@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import psycopg
 import pytest
 
@@ -89,6 +90,22 @@ def test_a_connection_string_of_a_new_credential_works(weft: Weft, shop: str) ->
     uri = weft.said("instances", "connect", shop, "--new", "--role", "read").strip()
     with psycopg.connect(uri) as connection:
         assert connection.execute("SELECT 6 * 7").fetchone() == (42,)
+
+
+def test_a_keyvalue_instance_gives_an_access_key_and_refuses_what_it_has_not(weft: Weft) -> None:
+    name = next(NAMES)
+    weft.said("instances", "create", name, "--engine", "keyvalue", "--wait")
+    lines = weft.said("instances", "connect", name, "--new").splitlines()
+    known = dict(line.split("=", 1) for line in lines)
+    client: Any = botocore.session.Session().create_client(
+        "dynamodb", region_name=known["AWS_DEFAULT_REGION"],
+        endpoint_url=known["AWS_ENDPOINT_URL_DYNAMODB"],
+        aws_access_key_id=known["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=known["AWS_SECRET_ACCESS_KEY"],
+    )  # fmt: skip
+    assert client.list_tables()["TableNames"] == []
+    client.close()
+    assert "psql does not speak it" in weft.run("psql", name, "-c", "SELECT 1").stderr
 
 
 def test_a_credential_is_rotated_and_revoked_by_its_user_name(weft: Weft, shop: str) -> None:
