@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 import redis
 from django.http import HttpRequest, HttpResponse
 
-from engines.kit.records import Role
 from tenants.console.explorer import keys
 from tenants.console.explorer.view import Explorer
-from tenants.core.errors import ForbiddenError, InvalidError
+from tenants.core.errors import InvalidError
 
 VALUE_CHARACTERS_MAX = 1_000_000
 TTL_SECONDS_MAX = 10 * 365 * 24 * 3600
@@ -24,15 +23,12 @@ class KeyExplorer(Explorer):
     template = "console/data_keys.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self.answer({"may_write": self._may_write})
+        return self.answer({})
 
     def post(self, request: HttpRequest) -> HttpResponse:
         deed = self.deeds.get(request.POST.get("do", ""), KeyExplorer._page)
-        wanted = Role.WRITE if deed in CHANGES else Role.READ
-        if wanted is Role.WRITE and not self._may_write:
-            raise ForbiddenError("your role may read the data of this instance, not change them")
         try:
-            with keys.connected(self.view.access(wanted)) as client:
+            with keys.connected(self.access(writes=deed in CHANGES)) as client:
                 return deed(self, request, client)
         except keys.KeyGoneError:
             return self._failed("This key is not there any more.")
@@ -59,7 +55,6 @@ class KeyExplorer(Explorer):
             "text": _shown(value.text),
             "is_text": _is_text(value.text),
             "parts": [(_shown(name), _shown(part)) for name, part in value.items],
-            "may_write": self._may_write,
         }
         return self.answer(context, template="console/data_key_part.html")
 
@@ -93,10 +88,6 @@ class KeyExplorer(Explorer):
 
     def _failed(self, message: str) -> HttpResponse:
         return self.answer({"failure": message}, template="console/data_key_part.html", status=422)
-
-    @property
-    def _may_write(self) -> bool:
-        return self.view.role is not Role.READ
 
     deeds: Mapping[str, Callable[[KeyExplorer, HttpRequest, redis.Redis], HttpResponse]] = {
         "delete": _delete,

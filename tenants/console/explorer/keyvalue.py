@@ -10,11 +10,10 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from django.http import HttpRequest, HttpResponse
 
-from engines.kit.records import Role
 from tenants.console.explorer import items
 from tenants.console.explorer.items import Items, Search
 from tenants.console.explorer.view import Explorer
-from tenants.core.errors import ForbiddenError, InvalidError
+from tenants.core.errors import InvalidError
 
 # An item has at most 400 KB; as indented JSON it is longer.
 JSON_CHARACTERS_MAX = 2_000_000
@@ -36,15 +35,12 @@ class ItemExplorer(Explorer):
     template = "console/data_items.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self.answer({"may_write": self._may_write})
+        return self.answer({})
 
     def post(self, request: HttpRequest) -> HttpResponse:
         deed = self.deeds.get(request.POST.get("do", ""), ItemExplorer._tables)
-        wanted = Role.WRITE if deed in CHANGES else Role.READ
-        if wanted is Role.WRITE and not self._may_write:
-            raise ForbiddenError("your role may read the data of this instance, not change them")
         try:
-            with items.connected(self.view.access(wanted)) as client:
+            with items.connected(self.access(writes=deed in CHANGES)) as client:
                 return deed(self, request, client)
         except ClientError as error:
             detail = error.response["Error"]
@@ -66,7 +62,6 @@ class ItemExplorer(Explorer):
             "table": client.table(_field(request, "table")),
             "sort_tests": items.SORT_TESTS,
             "filter_tests": items.FILTER_TESTS,
-            "may_write": self._may_write,
         }
         return self.answer(context, template="console/data_table_part.html")
 
@@ -123,7 +118,6 @@ class ItemExplorer(Explorer):
             "table_name": table,
             "key": _packed(key) if key else "",
             "text": None if item is None else _json(item, indent=2),
-            "may_write": self._may_write,
         }
         return self.answer(context, template="console/data_item_part.html")
 
@@ -141,10 +135,6 @@ class ItemExplorer(Explorer):
         if request.POST.get("do") == "put":
             answer.headers["HX-Retarget"] = "#item-failure"
         return answer
-
-    @property
-    def _may_write(self) -> bool:
-        return self.view.role is not Role.READ
 
     deeds: Mapping[str, Callable[[ItemExplorer, HttpRequest, Items], HttpResponse]] = {
         "delete": _delete,

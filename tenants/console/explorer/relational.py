@@ -34,7 +34,7 @@ class SqlExplorer(Explorer):
     template = "console/data_sql.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self.answer({"seconds": SECONDS, "rows": ROWS, "may_write": self._may_write})
+        return self.answer({"seconds": SECONDS, "rows": ROWS})
 
     def post(self, request: HttpRequest) -> HttpResponse:
         wanted = request.POST.get("do", "")
@@ -46,7 +46,7 @@ class SqlExplorer(Explorer):
             return self._failed("There is nothing to run.")
         if len(text) > sql.TEXT_CHARACTERS_MAX or "\0" in text:
             return self._failed(f"At most {sql.TEXT_CHARACTERS_MAX} characters, and no NUL.")
-        writes = self._may_write and request.POST.get("write") == "on"
+        writes = self.may_write and request.POST.get("write") == "on"
         run = sql.sql_run(
             access=self.view.access(Role.ADMIN if writes else Role.READ),
             text=text,
@@ -81,10 +81,6 @@ class SqlExplorer(Explorer):
     def _failed(self, message: str) -> HttpResponse:
         run = sql.Run(failure=sql.Failure(message))
         return self.answer({"run": run}, template="console/data_sql_part.html", status=422)
-
-    @property
-    def _may_write(self) -> bool:
-        return self.view.role is not Role.READ
 
     deeds: Mapping[str, Callable[[SqlExplorer, HttpRequest], HttpResponse]] = {
         "cancel": _cancel,
