@@ -158,7 +158,7 @@ def test_over_the_plans_units_requests_are_throttled_with_a_hint_and_retries_get
     assert headers["retry-after"] == "1"
     if code == "ThrottlingException":
         assert re.search(
-            r"10 write units per second .*Retry after \d+ ms", answer["Error"]["Message"]
+            r"10 write units per second\b.*Retry after \d+ ms", answer["Error"]["Message"]
         )
     started = time.monotonic()
     done = [
