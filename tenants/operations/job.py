@@ -77,12 +77,17 @@ Undo = Callable[[Job], None]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a kind. `undo` takes back what `do` did; None where there is nothing to."""
+    """One step of a kind. `undo` takes back what `do` did; None where there is nothing to.
+
+    `is_done_at_start`: the request did it in the transaction that started the operation, so there
+    is something to undo before any worker has looked.
+    """
 
     name: str
     title: str
     do: Do
     undo: Undo | None = None
+    is_done_at_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)

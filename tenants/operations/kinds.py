@@ -141,7 +141,13 @@ KINDS: Mapping[str, Kind] = {
     "rotate": Kind(
         starts_from=frozenset({S.PROVISIONING, S.ACTIVE, S.SUSPENDED, S.FAILED}),
         steps=(
-            Step("issue", "Issue a new secret", steps.secret_is_issued, steps.take_back_secret),
+            Step(
+                "issue",
+                "Issue a new secret",
+                steps.secret_is_issued,
+                steps.take_back_secret,
+                is_done_at_start=True,
+            ),
             Step("grace", "Let the old secret live on", steps.old_secret_has_expired),
             Step("retire", "Drop the old secret", steps.retire_secret),
         ),
@@ -152,7 +158,13 @@ KINDS: Mapping[str, Kind] = {
     "scale": Kind(
         starts_from=frozenset({S.ACTIVE, S.SUSPENDED}),
         steps=(
-            Step("assign", "Give it the plan", steps.plan_is_assigned, steps.take_back_plan),
+            Step(
+                "assign",
+                "Give it the plan",
+                steps.plan_is_assigned,
+                steps.take_back_plan,
+                is_done_at_start=True,
+            ),
             Step("server", "Wait until the server has followed", steps.host_has_followed),
         ),
         reopen=steps.assign_again,

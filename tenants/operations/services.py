@@ -73,6 +73,7 @@ def operation_start(
                 params=dict(params or {}),
                 actor=actor,
                 idempotency_key=idempotency_key,
+                progress_done=sum(step.is_done_at_start for step in spec.steps),
                 progress_total=len(spec.steps),
                 run_after=timezone.now() + PATIENCE,
                 deadline_at=timezone.now() + spec.deadline,
@@ -83,11 +84,22 @@ def operation_start(
         _refuse_if_locked(instance)
         raise
     OperationStep.objects.bulk_create(
-        OperationStep(operation=operation, index=index, name=step.name, title=step.title)
+        OperationStep(
+            operation=operation,
+            index=index,
+            name=step.name,
+            title=step.title,
+            **(_done_now() if step.is_done_at_start else {}),
+        )
         for index, step in enumerate(spec.steps)
     )
     operation_enqueue(operation_id=operation.pk)
     return operation
+
+
+def _done_now() -> dict[str, Any]:
+    now = timezone.now()
+    return {"state": StepState.DONE, "started_at": now, "finished_at": now}
 
 
 def operation_enqueue(*, operation_id: UUID) -> None:

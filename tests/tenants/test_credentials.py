@@ -18,7 +18,7 @@ from tenants.instances.credentials import NewSecret, credential_create, credenti
 from tenants.instances.models import Credential, CredentialSecret, Instance
 from tenants.operations.models import Operation
 from tenants.operations.runner import operation_run
-from tenants.operations.services import operation_cancel, operation_reap
+from tenants.operations.services import operation_cancel, operation_reap, operation_retry
 from tests.tenants.cast import Cast, make_instance, published, settle, side_by_side
 
 
@@ -155,6 +155,36 @@ def test_a_cancelled_rotation_leaves_the_old_secret_alone(instance: Instance) ->
     assert opens(old.credential, old.password)
     assert not opens(old.credential, rotated.password)
     assert [secret.expires_at for secret in record_of(old.credential).secrets] == [None]
+
+
+def test_a_rotation_that_is_cancelled_before_any_worker_has_looked_is_taken_back(
+    instance: Instance,
+) -> None:
+    old = made(instance)
+    rotated = credential_rotate(credential=old.credential, actor="test")
+    assert rotated.operation is not None
+    operation_cancel(operation=rotated.operation)
+    assert settle(rotated.operation).state == "cancelled"
+    assert opens(old.credential, old.password)
+    assert not opens(old.credential, rotated.password)
+
+
+def test_a_rotation_that_cannot_be_cancelled_any_more_can_be_ended_and_done_again(
+    instance: Instance,
+) -> None:
+    old = made(instance)
+    rotated = credential_rotate(credential=old.credential, actor="test")
+    assert rotated.operation is not None
+    CredentialSecret.objects.filter(pk=rotated.operation.params["old_secret_id"]).update(
+        expires_at=timezone.now() - timedelta(seconds=1)
+    )
+    operation_cancel(operation=rotated.operation)
+    ended = settle(rotated.operation)
+    assert (ended.state, ended.error_code) == ("failed", "too_late")
+    assert opens(old.credential, rotated.password), "nobody is locked out"
+    assert settle(operation_retry(operation=ended)).state == "succeeded"
+    third = credential_rotate(credential=old.credential, actor="test")
+    assert opens(old.credential, third.password)
 
 
 def test_a_revoked_credential_is_out_of_the_record_at_once(instance: Instance) -> None:

@@ -444,10 +444,12 @@ def test_scale_changes_the_plan_at_once_and_ends_when_the_host_has_followed(cast
     assert settle(operation).state == "succeeded"
 
 
-def test_a_cancelled_scale_goes_back_to_the_old_plan(cast: Cast) -> None:
+@pytest.mark.parametrize("was_run", [True, False])
+def test_a_cancelled_scale_goes_back_to_the_old_plan(cast: Cast, was_run: bool) -> None:
     instance = serving_instance(cast.acme)
     operation = instance_scale(instance=instance, actor="test", plan="standard", blocks=3)
-    operation_run(operation_id=operation.pk)
+    if was_run:
+        operation_run(operation_id=operation.pk)
     services.operation_cancel(operation=operation)
     assert settle(operation).state == "cancelled"
     record = published(instance)
