@@ -234,12 +234,12 @@ def test_every_kind_comes_to_its_end_however_its_workers_are_killed(
         operation.instance.refresh_from_db()
         assert operation.state == "succeeded", (kind, operation.error_message)
         assert operation.instance.status == LEFT.get(kind, "active"), kind
-        wanted = {
-            (step.name, moment) for step in KINDS[kind].steps for moment in ("within", "after")
-        }
+        # What the request itself did is no worker's.
+        steps = [step for step in KINDS[kind].steps if not step.is_done_at_start]
+        wanted = {(step.name, moment) for step in steps for moment in ("within", "after")}
         wanted |= {(step, "sliced") for of, step in SLICED if of == kind}
         assert killed.points(operation) == wanted, kind
-        assert operation.takeovers >= len(KINDS[kind].steps)
+        assert operation.takeovers >= len(steps)
     for kind in ("clone", "restore"):
         assert scene.host.data[started[kind].instance_id] == CONTENT
     assert scene.host.data[started["import"].instance_id] == CONTENT + b"imported"
