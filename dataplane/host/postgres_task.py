@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -21,7 +22,10 @@ from engines.kit.records import Desired
 T = TypeVar("T")
 BACK_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.1
+# Less than this is left: a server that has ended cannot write the log that a new start begins with.
+ROOM_BYTES_MIN = 16 * 1024 * 1024
 NOT_IN_SERVICE = TaskError("not_in_service", "the instance is not in service")
+NO_ROOM = TaskError("disk_full", "the host has no room for the files")
 # What a connection raises when its server is stopped, ends or does not answer.
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -58,9 +62,16 @@ async def demand_awake(order: Order) -> None:
             raise NOT_IN_SERVICE
         if await order.keeper.wake() and await _answers(door_of(order)):
             return
+        if await asyncio.to_thread(_has_no_room, site_of(order)):
+            raise NO_ROOM
         if time.monotonic() > deadline:
             raise NOT_IN_SERVICE
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def _has_no_room(site: Site) -> bool:
+    state = os.statvfs(site.instance_dir)
+    return state.f_bavail * state.f_frsize < ROOM_BYTES_MIN
 
 
 async def _answers(door: Door) -> bool:
