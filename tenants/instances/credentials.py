@@ -157,7 +157,8 @@ def secret_issue(
 ) -> Issued:
     """Make a new secret: a random one, or the next one derived where clients sign with it."""
     version = 0
-    if registry.load(credential.instance.engine).signs:
+    engine = credential.instance.engine
+    if engine in registry.names() and registry.load(engine).signs:
         version = credential.access_version = credential.access_version + 1
         credential.save(update_fields=["access_version", "updated_at"])
         password = access_secret(settings.MASTER_KEY, credential.username, version)
