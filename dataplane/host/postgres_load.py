@@ -30,9 +30,9 @@ from dataplane.host.postgres_restore import put_aside, put_back
 from dataplane.host.postgres_roles import OWNER_ROLE
 from dataplane.host.postgres_scratch import PostgresScratch, ServerEndedError
 from dataplane.host.postgres_task import AWAY, NOT_IN_SERVICE, connect, parameters, site_of
-from dataplane.host.postgres_unpack import FREE_BYTES_MIN, NO_ROOM
+from dataplane.host.postgres_unpack import FREE_BYTES_MIN
 from dataplane.host.postgres_wal import segment_name, segment_place
-from dataplane.host.work import Order, Progress, TaskError, remove_workplace
+from dataplane.host.work import NO_ROOM, Order, Progress, TaskError, remove_workplace
 from engines.kit.pg_tasks import Loaded
 from engines.kit.pg_tasks import Stored as StoredName
 

@@ -27,7 +27,7 @@ CHUNK_BYTES = 1 << 20
 SAID_BYTES_MAX = 16 * 1024
 END_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.05
-NO_ROOM = "No space left on device"
+SAYS_NO_ROOM = "No space left on device"
 # Dumps keep a list of everything in memory, combined backups a map of every block.
 BOUNDS = Bounds(memory_bytes=0, data_bytes=1024 * MEBIBYTE, files=4096, processes=64)
 
@@ -38,7 +38,7 @@ class ProgramError(TaskError):
     """A program failed; `said` is the end of what it wrote, for us only."""
 
     def __init__(self, program: str, said: str) -> None:
-        if NO_ROOM in said:
+        if SAYS_NO_ROOM in said:
             super().__init__("disk_full", "the host has no room for the files")
         else:
             super().__init__("host_failed", f"{program} failed; the host's log has the reason")

@@ -25,7 +25,7 @@ from dataplane.host.clone import sync_file_system
 from dataplane.host.data_switch import MARK, DataSwitch
 from dataplane.host.postgres_control import segment_bytes_of
 from dataplane.host.postgres_manifest import Manifest
-from dataplane.host.postgres_program import NO_ROOM
+from dataplane.host.postgres_program import SAYS_NO_ROOM
 from dataplane.host.postgres_roles import RESTORE_ACCESS
 from dataplane.host.postgres_scratch import PostgresScratch, ServerEndedError
 from dataplane.host.postgres_settings import restore_command
@@ -36,7 +36,6 @@ from dataplane.host.postgres_task import (
     parameters,
     site_of,
 )
-from dataplane.host.postgres_unpack import NO_ROOM as DISK_FULL
 from dataplane.host.postgres_unpack import demand_room, fetch_wal, unpack_chain
 from dataplane.host.postgres_wal import (
     first_gap,
@@ -44,7 +43,7 @@ from dataplane.host.postgres_wal import (
     segment_name,
     segment_place,
 )
-from dataplane.host.work import Order, TaskError, remove_workplace
+from dataplane.host.work import NO_ROOM, Order, TaskError, remove_workplace
 from engines.kit.pg_tasks import Restore, Restored, lsn_number
 
 # Of the source, or written by a recovery before.
@@ -244,6 +243,6 @@ def _demand_log(wanted: Restore, manifest: Manifest, segment_bytes: int) -> None
 def _failure(said: str) -> TaskError:
     """Read in a server's log why it ended."""
     log.warning("recovery_failed", said=said)
-    if NO_ROOM in said:
-        return DISK_FULL
+    if SAYS_NO_ROOM in said:
+        return NO_ROOM
     return UNREACHABLE if TOO_EARLY in said else INVALID

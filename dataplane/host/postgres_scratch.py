@@ -18,11 +18,11 @@ from dataplane.host import paths, template
 from dataplane.host.door import Door
 from dataplane.host.logfile import last_lines
 from dataplane.host.postgres import bounds_of, postmaster_status
-from dataplane.host.postgres_program import NO_ROOM
+from dataplane.host.postgres_program import SAYS_NO_ROOM
 from dataplane.host.postgres_settings import render, setting_lines
 from dataplane.host.process import ServerProcess
 from dataplane.host.server import Site, directory_bytes
-from dataplane.host.work import Order, TaskError
+from dataplane.host.work import NO_ROOM, Order, TaskError
 from engines.kit.records import InstanceRecord
 
 SOCKET_DIRECTORY = "new"
@@ -142,6 +142,6 @@ class PostgresScratch:
 
 
 def _failure(said: str) -> TaskError:
-    if NO_ROOM in said:
-        return TaskError("disk_full", "the host has no room for the files")
+    if SAYS_NO_ROOM in said:
+        return NO_ROOM
     return TaskError("host_failed", "the host could not write the loaded content")

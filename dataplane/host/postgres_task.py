@@ -16,7 +16,7 @@ from dataplane.host.door import Door
 from dataplane.host.feed import Connection
 from dataplane.host.postgres import CONNECT_SECONDS_MAX, TASK_APPLICATION
 from dataplane.host.server import Site
-from dataplane.host.work import Order, TaskError
+from dataplane.host.work import NO_ROOM, Order, TaskError
 from engines.kit.records import Desired
 
 T = TypeVar("T")
@@ -25,7 +25,6 @@ LOOK_SECONDS = 0.1
 # Less than this is left: a server that has ended cannot write the log that a new start begins with.
 ROOM_BYTES_MIN = 16 * 1024 * 1024
 NOT_IN_SERVICE = TaskError("not_in_service", "the instance is not in service")
-NO_ROOM = TaskError("disk_full", "the host has no room for the files")
 # What a connection raises when its server is stopped, ends or does not answer.
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 

@@ -25,7 +25,7 @@ from dataplane.host.depot import FileMissingError, Stored
 from dataplane.host.postgres_archive import SUFFIX, unpacked
 from dataplane.host.postgres_manifest import INVALID, MANIFEST, MANIFEST_BYTES_MAX, Manifest
 from dataplane.host.postgres_program import running
-from dataplane.host.work import Order, TaskError
+from dataplane.host.work import NO_ROOM, Order, TaskError
 from engines.kit.pg_tasks import BaseFile, WalFile
 from engines.kit.pg_tasks import Stored as StoredName
 
@@ -34,7 +34,6 @@ FREE_BYTES_MIN = 128 * MEBIBYTE
 COMBINE_SECONDS_MAX = 4 * 3600.0
 LINKING_SINCE = 18  # pg_combinebackup --link
 INCOMPLETE = TaskError("file_incomplete", "a file of the backup is not what was saved")
-NO_ROOM = TaskError("disk_full", "the host has no room for the files")
 
 log = structlog.get_logger("host")
 

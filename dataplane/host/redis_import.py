@@ -23,7 +23,7 @@ from dataplane.host.depot import FileMissingError, Stored
 from dataplane.host.redis_control import keys_counted
 from dataplane.host.redis_scratch import ScratchServer
 from dataplane.host.server import Site
-from dataplane.host.work import Order, TaskError, remove_workplace
+from dataplane.host.work import NO_ROOM, Order, TaskError, remove_workplace
 from engines.kit.records import Limits
 
 # What must stay free on the disk beside the file and what is made of it.
@@ -90,7 +90,7 @@ class RdbImport:
         free = shutil.disk_usage(self._workplace).free
         # The file, the append-only file of its content, and what that is written to first.
         if free < 3 * expected.size_bytes + FREE_BYTES_MIN:
-            raise TaskError("disk_full", "the host has no room for the files")
+            raise NO_ROOM
         self._order.progress.total_bytes = 2 * expected.size_bytes
         try:
             await asyncio.to_thread(

@@ -30,6 +30,9 @@ class TaskError(Exception):
         self.detail = detail
 
 
+NO_ROOM = TaskError("disk_full", "the host has no room for the files")
+
+
 class TaskCancelledError(Exception):
     """Nobody wants the task any more."""
 

@@ -163,7 +163,7 @@ def _piece(key: Mapping[str, Any], attribute: KeyAttribute, size_max: int) -> tu
         raise _no_match()
     if content == "":
         raise invalid_parameter(_empty_words(attribute))
-    return content, _sized(attribute, content, size_max)
+    return content, sized_bytes(attribute, content, size_max)
 
 
 def _own_piece(item: Item, attribute: KeyAttribute, size_max: int) -> tuple[str, bytes]:
@@ -178,10 +178,11 @@ def _own_piece(item: Item, attribute: KeyAttribute, size_max: int) -> tuple[str,
         )
     if content == "":
         raise validation(f"One or more parameter values are not valid. {_empty_words(attribute)}")
-    return content, _sized(attribute, content, size_max)
+    return content, sized_bytes(attribute, content, size_max)
 
 
-def _sized(attribute: KeyAttribute, content: str, size_max: int) -> bytes:
+def sized_bytes(attribute: KeyAttribute, content: str, size_max: int) -> bytes:
+    """Return the bytes of a key attribute's value; raises DynamoError if there are too many."""
     data = KEY_BYTES[attribute.kind](content)
     if len(data) > size_max and attribute.kind != "N":
         raise _too_long(size_max)

@@ -155,20 +155,13 @@ def _range_of(
 ) -> QueryRange:
     attribute = table.hash if index is None else index.hash
     content = hash_value[attribute.kind]
-    data = KEY_BYTES[attribute.kind](content)
-    if attribute.kind != "N" and len(data) > PARTITION_BYTES_MAX:
-        raise invalid_parameter(
-            f"Size of hashkey has exceeded the maximum size limit of{PARTITION_BYTES_MAX} bytes"
-        )
+    data = checks.sized_bytes(attribute, content, PARTITION_BYTES_MAX)
     sort = SortRange()
     if ranged is not None:
-        kind = next(iter(ranged.values[0]))
-        bounds = [KEY_BYTES[kind](value[kind]) for value in ranged.values]
-        if kind != "N" and any(len(each) > SORT_BYTES_MAX for each in bounds):
-            raise invalid_parameter(
-                "Aggregated size of all range keys has exceeded the size limit of "
-                f"{SORT_BYTES_MAX} bytes"
-            )
+        asked = KeyAttribute(ranged.name, next(iter(ranged.values[0])))
+        bounds = [
+            checks.sized_bytes(asked, value[asked.kind], SORT_BYTES_MAX) for value in ranged.values
+        ]
         sort = _RANGES[ranged.op](bounds)
     if index is not None and index.is_global:
         return QueryRange(0, global_key(index, content), sort, place)
